@@ -1,1 +1,12 @@
-//! placeholder
+//! A FHIR R4 record: parsed once keeping exact bytes, closed over its references, filtered by scope, digested, streamed.
+//!
+//! Synchronous and without I/O of its own: input comes through [`std::io::Read`], storage through traits that this
+//! crate defines.
+
+pub mod dates;
+pub mod facts;
+pub mod hides;
+pub mod json;
+pub mod resource;
+pub mod scope;
+pub mod types;
