@@ -1,1 +1,19 @@
-//! placeholder
+//! The only place where primitives appear: keys, signatures, sealing, the chunk stream, digests that add up, derived
+//! pseudonyms, certificates.
+//!
+//! No input, no output, no clock. Two back ends stand behind one trait ([`backend::Backend`]): `native` (aws-lc) for servers and
+//! `portable` (RustCrypto, injected randomness, RFC 6979) for vectors, simulation and browsers; tests hold them equal on
+//! every operation.
+
+/// First element of every derivation of ours, so that no other protocol's hash is ever one of ours.
+pub const DOMAIN: &str = "waybill/1";
+
+mod encoding;
+
+pub mod backend;
+pub mod digest;
+pub mod hkdf;
+pub mod keys;
+pub mod merkle;
+
+pub use encoding::HexError;
