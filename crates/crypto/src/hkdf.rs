@@ -1,24 +1,39 @@
 //! HKDF-SHA256 (RFC 5869).
 
-use ::hkdf::Hkdf;
+use ::hkdf::{Hkdf, HkdfExtract};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// HKDF-Extract: 32 bytes of key from `ikm`, salted.
 #[must_use]
 pub fn extract(salt: &[u8], ikm: &[u8]) -> Zeroizing<[u8; 32]> {
-    let (prk, _) = Hkdf::<Sha256>::extract(Some(salt), ikm);
-    Zeroizing::new(prk.into())
+    extract_parts(salt, &[ikm])
+}
+
+/// HKDF-Extract of the concatenation of `parts`.
+#[must_use]
+pub fn extract_parts(salt: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut state = HkdfExtract::<Sha256>::new(Some(salt));
+    for part in parts {
+        state.input_ikm(part);
+    }
+    Zeroizing::new(state.finalize().0.into())
 }
 
 /// HKDF-Expand of a uniformly random 32-byte key to `N` bytes.
 #[must_use]
 pub fn expand<const N: usize>(prk: &[u8; 32], info: &[u8]) -> Zeroizing<[u8; N]> {
+    expand_parts(prk, &[info])
+}
+
+/// HKDF-Expand with the concatenation of `info` as its info.
+#[must_use]
+pub fn expand_parts<const N: usize>(prk: &[u8; 32], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
     const { assert!(N <= 255 * 32, "RFC 5869 section 2.3: L <= 255 * HashLen") };
     let mut out = Zeroizing::new([0; N]);
     Hkdf::<Sha256>::from_prk(prk)
         .expect("a PRK of HashLen bytes is long enough")
-        .expand(info, out.as_mut_slice())
+        .expand_multi_info(info, out.as_mut_slice())
         .expect("the length was checked at compile time");
     out
 }

@@ -46,6 +46,40 @@ byte_newtype! {
     Ed25519PublicKey, 32
 }
 
+/// The order n of the P-256 group, big-endian.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// (n - 1) / 2, big-endian: the greatest s that we accept.
+const HALF_ORDER: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xde, 0x73, 0x7d,
+    0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+];
+
+impl Signature {
+    /// Whether s is at most half the group order.
+    #[must_use]
+    pub fn is_low_s(&self) -> bool {
+        // Big-endian bytes of equal length compare as numbers do; a signature is public, so time may depend on it.
+        self.0[32..] <= HALF_ORDER[..]
+    }
+
+    /// The one of the two signatures (r, s) and (r, n - s) whose s is low.
+    pub(crate) fn normalised(mut self) -> Self {
+        if !self.is_low_s() {
+            let mut borrow = 0;
+            for (s, n) in self.0[32..].iter_mut().zip(ORDER).rev() {
+                let difference = i16::from(n) - i16::from(*s) - borrow;
+                borrow = i16::from(difference < 0);
+                *s = difference.rem_euclid(256) as u8;
+            }
+        }
+        self
+    }
+}
+
 /// SubjectPublicKeyInfo of a P-256 key up to its point (RFC 5480 section 2).
 const SPKI_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
@@ -399,16 +433,34 @@ impl fmt::Display for Thumb {
 mod tests {
     use super::*;
 
-    const GROUP_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
-
     #[test]
     fn scalar_range_is_enforced() {
         assert!(SigningKey::from_scalar_bytes(&[0; 32]).is_err());
-        let mut scalar: [u8; 32] = crate::encoding::parse_hex(GROUP_ORDER).unwrap();
+        let mut scalar = ORDER;
         assert!(SigningKey::from_scalar_bytes(&scalar).is_err());
         scalar[31] -= 1;
         assert!(SigningKey::from_scalar_bytes(&scalar).is_ok());
         assert!(SigningKey::from_scalar_bytes(&[0xff; 32]).is_err());
+    }
+
+    #[test]
+    fn normalising_turns_high_s_into_its_negative_and_leaves_low_s() {
+        let with_s = |s: [u8; 32]| {
+            let mut bytes = [7; 64];
+            bytes[32..].copy_from_slice(&s);
+            Signature(bytes)
+        };
+        let mut above = HALF_ORDER;
+        above[31] += 1;
+        assert!(with_s(HALF_ORDER).is_low_s() && !with_s(above).is_low_s());
+        assert_eq!(with_s(HALF_ORDER).normalised(), with_s(HALF_ORDER));
+        // n - (n + 1) / 2 = (n - 1) / 2.
+        assert_eq!(with_s(above).normalised(), with_s(HALF_ORDER));
+        let mut greatest = ORDER;
+        greatest[31] -= 1;
+        let mut one = [0; 32];
+        one[31] = 1;
+        assert_eq!(with_s(greatest).normalised(), with_s(one));
     }
 
     #[test]

@@ -15,5 +15,8 @@ pub mod digest;
 pub mod hkdf;
 pub mod keys;
 pub mod merkle;
+#[cfg(feature = "native")]
+pub mod native;
+pub mod portable;
 
 pub use encoding::HexError;
