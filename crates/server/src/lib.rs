@@ -1,1 +1,9 @@
-//! placeholder
+//! The servers of Waybill: the network shell and, on top of it, the parties' services.
+
+pub mod clock;
+pub mod limits;
+pub mod mailbox;
+pub mod net;
+pub mod outbox;
+pub mod problem;
+pub mod telemetry;

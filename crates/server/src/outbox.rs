@@ -1,0 +1,200 @@
+//! The sender: takes what is due out of the store's outbox and posts it until it is settled.
+//!
+//! Nothing is lost: an item leaves the outbox only when it is settled or delivered, which is the store's decision; a crash
+//! between sending and noting sends again, which mailboxes and receivers bear. Nothing spins: the task sleeps until the next item is due
+//! or the outbox changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use waybill_crypto::backend::Backend;
+use waybill_store::{Area, DueItem, Objects, OutboxId, Store};
+
+use crate::clock::Clock;
+use crate::mailbox::{MailboxClient, MailboxUrl};
+
+/// Longest sleep, as a net under a lost signal or a clock that was set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// How the sender behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderOptions {
+    /// Most exchanges at once.
+    pub parallel: usize,
+    /// Pause after the first failed attempt; doubles with each. Units: milliseconds.
+    pub first_retry_ms: u64,
+    /// Longest pause after failures. Units: milliseconds.
+    pub longest_retry_ms: u64,
+    /// Pause before a delivered but unanswered item is sent again; doubles with each attempt. Units: milliseconds.
+    pub resend_ms: u64,
+    /// Longest pause between resends. Units: milliseconds.
+    pub longest_resend_ms: u64,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self {
+            parallel: 16,
+            first_retry_ms: 500,
+            longest_retry_ms: 60_000,
+            resend_ms: 30_000,
+            longest_resend_ms: 3_600_000,
+        }
+    }
+}
+
+/// Sends what the outbox holds.
+pub struct Sender {
+    /// Where the outbox is.
+    pub store: Arc<dyn Store>,
+    /// Where blobs to send lie.
+    pub objects: Arc<dyn Objects>,
+    /// How to reach mailboxes.
+    pub client: MailboxClient,
+    /// For jitter.
+    pub backend: Arc<dyn Backend>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Behaviour.
+    pub options: SenderOptions,
+}
+
+impl Sender {
+    /// Sends until `shutdown`; exchanges under way are finished first.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changed = self.store.changed(Area::Outbox);
+        let mut under_way: BTreeSet<OutboxId> = BTreeSet::new();
+        let mut tasks: JoinSet<OutboxId> = JoinSet::new();
+        while !shutdown.is_cancelled() {
+            changed.mark_unchanged();
+            let started = self.start_due(&mut under_way, &mut tasks).await;
+            let sleep =
+                if started { self.until_next(&under_way).await } else { LONGEST_SLEEP.min(Duration::from_secs(5)) };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                // Only with room: otherwise the next finished exchange is what to wait for.
+                _ = changed.changed(), if under_way.len() < self.options.parallel => {}
+                () = tokio::time::sleep(sleep), if under_way.len() < self.options.parallel => {}
+                Some(done) = tasks.join_next(), if !tasks.is_empty() => self.finished(done, &mut under_way, &tasks),
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn finished(
+        &self,
+        done: Result<OutboxId, tokio::task::JoinError>,
+        under_way: &mut BTreeSet<OutboxId>,
+        tasks: &JoinSet<OutboxId>,
+    ) {
+        match done {
+            Ok(id) => {
+                under_way.remove(&id);
+            }
+            Err(error) => {
+                tracing::error!(%error, "sending panicked");
+                // Which item it was is unknown; with nothing else under way all marks are stale.
+                if tasks.is_empty() {
+                    under_way.clear();
+                }
+            }
+        }
+    }
+
+    /// Starts an exchange for each due item that none is under way for; false when the store does not answer.
+    async fn start_due(self: &Arc<Self>, under_way: &mut BTreeSet<OutboxId>, tasks: &mut JoinSet<OutboxId>) -> bool {
+        let room = self.options.parallel.saturating_sub(under_way.len());
+        if room == 0 {
+            return true;
+        }
+        let due = match self.store.outbox_due(self.clock.now_ms(), room + under_way.len()).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the outbox cannot be read");
+                return false;
+            }
+        };
+        for item in due.into_iter().filter(|item| !under_way.contains(&item.id)).take(room).collect::<Vec<_>>() {
+            under_way.insert(item.id);
+            let sender = self.clone();
+            tasks.spawn(async move {
+                let id = item.id;
+                sender.attempt(item).await;
+                id
+            });
+        }
+        true
+    }
+
+    /// How long nothing is due, apart from what is under way.
+    async fn until_next(&self, under_way: &BTreeSet<OutboxId>) -> Duration {
+        let now = self.clock.now_ms();
+        match self.store.outbox_wake(now).await {
+            Ok(Some(at)) if at > now => LONGEST_SLEEP.min(Duration::from_millis(at - now)),
+            // Something is due but already under way: its end wakes the loop.
+            Ok(Some(_)) if !under_way.is_empty() => LONGEST_SLEEP,
+            Ok(Some(_)) => Duration::from_millis(50),
+            Ok(None) => LONGEST_SLEEP,
+            Err(_) => Duration::from_secs(5),
+        }
+    }
+
+    async fn attempt(&self, due: DueItem) {
+        let delivered = match self.send(&due).await {
+            Ok(()) => true,
+            Err(error) => {
+                // Kinds and causes only: addresses of mailboxes stay out of logs.
+                tracing::debug!(kind = due.item.kind, attempts = due.attempts, %error, "delivery failed; it will be tried again");
+                false
+            }
+        };
+        let next_at = self.clock.now_ms().saturating_add(self.pause_ms(due.attempts, delivered));
+        let next_at = next_at.min(i64::MAX as u64);
+        if let Err(error) = self.store.outbox_attempted(due.id, next_at, delivered).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an attempt could not be noted; it will be repeated"
+            );
+            // Without the note the item is still due: this pause is what keeps the loop from spinning.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn send(&self, due: &DueItem) -> Result<(), SendError> {
+        let url: MailboxUrl = due.item.to.parse().map_err(|_| SendError::Url)?;
+        match &due.item.blob {
+            None => self.client.post(&url, Bytes::from(due.item.body.clone())).await.map_err(SendError::Mailbox),
+            Some(address) => {
+                let bytes = self.objects.get(address).await.map_err(SendError::Object)?;
+                self.client.put_blob(&url, address, bytes).await.map_err(SendError::Mailbox)
+            }
+        }
+    }
+
+    /// The pause after an attempt: doubling, bounded, and spread over the upper half so that senders do not march in step.
+    fn pause_ms(&self, attempts: u64, delivered: bool) -> u64 {
+        let (first, longest) = if delivered {
+            (self.options.resend_ms, self.options.longest_resend_ms)
+        } else {
+            (self.options.first_retry_ms, self.options.longest_retry_ms)
+        };
+        let full = first.saturating_mul(1 << attempts.min(20)).min(longest).max(2);
+        let mut random = [0; 8];
+        self.backend.random(&mut random);
+        full / 2 + u64::from_be_bytes(random) % (full / 2 + 1)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error("the outbox item names no mailbox")]
+    Url,
+    #[error("the mailbox refuses or cannot be reached: {0}")]
+    Mailbox(crate::mailbox::client::MailboxClientError),
+    #[error("the blob to send cannot be read: {0}")]
+    Object(waybill_store::ObjectError),
+}

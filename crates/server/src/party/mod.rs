@@ -1,0 +1,130 @@
+//! What authority and hospital share: the shell around the roles. Load, call the role, commit, send.
+
+pub mod deadlines;
+pub mod effects;
+pub mod inbox;
+
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use thiserror::Error;
+use waybill_crypto::backend::Backend;
+use waybill_protocol::ids::Timestamp;
+use waybill_protocol::migration::Recipient;
+use waybill_protocol::rejection::Rejection;
+use waybill_protocol::trust::{Ctx, Trust};
+use waybill_store::{CommitError, ObjectError, Objects, Store, StoreError};
+
+use crate::clock::Clock;
+
+/// Storage, time, primitives and trust of one party.
+#[derive(Clone)]
+pub struct Shell {
+    /// Rows, outbox, timers, leaves.
+    pub store: Arc<dyn Store>,
+    /// Large bytes by content.
+    pub objects: Arc<dyn Objects>,
+    /// The only clock.
+    pub clock: Arc<dyn Clock>,
+    /// Primitives and randomness.
+    pub backend: Arc<dyn Backend>,
+    /// Whom this party believes.
+    pub trust: Arc<RwLock<Trust>>,
+}
+
+impl Shell {
+    /// Time and primitives for one handler.
+    #[must_use]
+    pub fn ctx(&self) -> Ctx<'_> {
+        Ctx { now: Timestamp(self.clock.now_seconds()), backend: self.backend.as_ref() }
+    }
+
+    /// Runs something under the trust of this moment.
+    pub fn with_trust<T>(&self, run: impl FnOnce(&Trust) -> T) -> T {
+        run(&self.trust.read().expect("nobody panics while holding trust"))
+    }
+}
+
+/// Finds mailboxes. Security: addresses of hospitals come from the authority's registry, never from a peer's message.
+#[async_trait]
+pub trait AddressBook: Send + Sync {
+    /// The mailbox URL of a recipient; `None` when there is none that may be posted to.
+    async fn mailbox(&self, to: &Recipient) -> Result<Option<String>, ServiceError>;
+}
+
+/// Why handling a parcel did not come to an end: the peer's fault, the environment's, or a race to run again.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The peer broke a rule. Final for this parcel.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Somebody changed the same row first: run again.
+    #[error("another handler changed the row first")]
+    Raced,
+    /// The environment failed: run again later. The parcel stays where it is.
+    #[error("{what} is not available")]
+    Unavailable {
+        /// Which resource.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Stored bytes do not read back: halt this case, never guess.
+    #[error("a stored row does not read back: {0}")]
+    Corrupt(&'static str),
+}
+
+impl ServiceError {
+    /// Whether running again may help.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Raced | Self::Unavailable { .. })
+    }
+
+    /// Wraps a failure of the environment.
+    pub fn unavailable(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable { what, source: Box::new(source) }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable("the store", error)
+    }
+}
+
+impl From<ObjectError> for ServiceError {
+    fn from(error: ObjectError) -> Self {
+        Self::unavailable("the object store", error)
+    }
+}
+
+impl From<CommitError> for ServiceError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict { .. } => Self::Raced,
+            other => Self::unavailable("the store", other),
+        }
+    }
+}
+
+/// How often a handler is run again after losing a race before the parcel goes back to the mailbox.
+const RACES: usize = 8;
+
+/// Runs a handler again while it loses races.
+///
+/// # Errors
+/// The handler's last error.
+pub async fn run_again<T, F>(mut handler: impl FnMut() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    for _ in 1..RACES {
+        match handler().await {
+            Err(ServiceError::Raced) => tokio::task::yield_now().await,
+            result => return result,
+        }
+    }
+    handler().await
+}
