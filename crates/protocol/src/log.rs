@@ -83,3 +83,6 @@ pub enum LogError {
         offered: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;
