@@ -6,8 +6,7 @@
 use thiserror::Error;
 
 use crate::keys::{
-    Ed25519PublicKey, Ed25519SecretKey, HpkePublicKey, HpkeSecretKey, Signature, SigningKey,
-    VerifyingKey,
+    Ed25519PublicKey, Ed25519SecretKey, HpkePublicKey, HpkeSecretKey, Signature, SigningKey, VerifyingKey,
 };
 
 /// A primitive refused its input. Says only which primitive: the reasons would be an oracle.
@@ -55,9 +54,21 @@ pub trait Backend: Send + Sync {
     /// AES-256-GCM in place; returns the 16-byte tag.
     fn aead_seal(&self, key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; 16];
     /// AES-256-GCM in place; on error `in_out` holds no plaintext.
-    fn aead_open(&self, key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], in_out: &mut [u8], tag: &[u8; 16]) -> Result<(), PrimitiveError>;
+    fn aead_open(
+        &self,
+        key: &[u8; 32],
+        nonce: &[u8; 12],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &[u8; 16],
+    ) -> Result<(), PrimitiveError>;
     /// Ed25519 (log checkpoints, witness cosignatures).
     fn ed25519_sign(&self, key: &Ed25519SecretKey, message: &[u8]) -> [u8; 64];
     /// Ed25519 verification.
-    fn ed25519_verify(&self, key: &Ed25519PublicKey, message: &[u8], signature: &[u8; 64]) -> Result<(), PrimitiveError>;
+    fn ed25519_verify(
+        &self,
+        key: &Ed25519PublicKey,
+        message: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), PrimitiveError>;
 }

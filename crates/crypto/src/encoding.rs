@@ -27,11 +27,6 @@ pub(crate) fn decode_array<const N: usize>(
         .map_err(|_| minicbor::decode::Error::message("byte string of the wrong length").at(position))
 }
 
-/// Encodes a value whose writer cannot fail.
-pub(crate) fn to_cbor<T: minicbor::Encode<()>>(value: T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("writing to memory does not fail")
-}
-
 /// A CBOR encoder over memory, for the small tuples that domain-separate a hash.
 ///
 /// Bytes: a definite-length array; text, byte strings and unsigned integers in their shortest form (RFC 8949 section 4.2.1).
@@ -40,9 +35,14 @@ pub(crate) struct Tuple(minicbor::Encoder<Vec<u8>>);
 impl Tuple {
     /// Opens an array of `len` items whose first is `domain`.
     pub(crate) fn new(len: u64, domain: &str) -> Self {
+        Self::untagged(len).text(domain)
+    }
+
+    /// Opens an array of `len` items, for a hash that a salt already separates.
+    pub(crate) fn untagged(len: u64) -> Self {
         let mut encoder = minicbor::Encoder::new(Vec::with_capacity(128));
         encoder.array(len).expect("writing to memory does not fail");
-        Self(encoder).text(domain)
+        Self(encoder)
     }
 
     pub(crate) fn text(mut self, value: &str) -> Self {
@@ -149,12 +149,12 @@ macro_rules! byte_newtype {
     };
 }
 
-/// Defines a 32-byte secret: redacted in `Debug`, wiped on drop, neither copied nor compared by accident.
+/// Defines a 32-byte secret: redacted in `Debug`, wiped on drop, compared in constant time, not `Copy`.
 macro_rules! secret_newtype {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
-        pub struct $name([u8; 32]);
+        pub struct $name(pub [u8; 32]);
 
         impl $name {
             /// Takes the secret bytes.
@@ -183,6 +183,15 @@ macro_rules! secret_newtype {
                 f.write_str(concat!(stringify!($name), "(redacted)"))
             }
         }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                use subtle::ConstantTimeEq as _;
+                self.0.ct_eq(&other.0).into()
+            }
+        }
+
+        impl Eq for $name {}
 
         impl<C> minicbor::Encode<C> for $name {
             fn encode<W: minicbor::encode::Write>(

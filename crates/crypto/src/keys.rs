@@ -358,7 +358,8 @@ impl Ed25519SecretKey {
         let seed = Zeroizing::new(*seed);
         #[cfg(feature = "native")]
         {
-            let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).expect("every 32 bytes are an Ed25519 seed");
+            let pair =
+                Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).expect("every 32 bytes are an Ed25519 seed");
             let public = Ed25519PublicKey::try_from(pair.public_key().as_ref()).expect("a public key has 32 bytes");
             Self { seed, public, pair: Arc::new(pair) }
         }
@@ -412,8 +413,7 @@ impl HospitalKeys {
     /// an HPKE key of its own and read what is sealed to the hospital. Source: PROTOCOL, thumb_X.
     #[must_use]
     pub fn thumb(&self) -> Thumb {
-        let cbor =
-            Tuple::new(3, "waybill/1 thumb").bytes(self.signing.as_sec1()).bytes(self.hpke.as_bytes()).finish();
+        let cbor = Tuple::new(3, "waybill/1 thumb").bytes(self.signing.as_sec1()).bytes(self.hpke.as_bytes()).finish();
         Thumb(crate::digest::sha256(&[&cbor]))
     }
 }

@@ -11,12 +11,16 @@ pub const DOMAIN: &str = "waybill/1";
 mod encoding;
 
 pub mod backend;
+pub mod commitment;
 pub mod digest;
 pub mod hkdf;
 pub mod keys;
+pub mod lthash;
 pub mod merkle;
 #[cfg(feature = "native")]
 pub mod native;
 pub mod portable;
+pub mod pseudonym;
+pub mod stream;
 
 pub use encoding::HexError;

@@ -57,7 +57,7 @@ impl Backend for Native {
     }
 
     fn seal(&self, to: &HpkePublicKey, info: &[u8], plaintext: &[u8]) -> Result<Sealed, PrimitiveError> {
-        sealing::seal(&self.generate_hpke_key(), to, info, plaintext)
+        sealing::seal(&self.generate_hpke_key(), to, info, b"", plaintext)
     }
 
     fn open(&self, key: &HpkeSecretKey, info: &[u8], sealed: &Sealed) -> Result<Vec<u8>, PrimitiveError> {

@@ -96,10 +96,9 @@ impl Backend for Portable {
     }
 
     fn open(&self, key: &HpkeSecretKey, info: &[u8], sealed: &Sealed) -> Result<Vec<u8>, PrimitiveError> {
-        let key = <Kem as hpke::Kem>::PrivateKey::from_bytes(key.to_bytes().as_slice())
-            .map_err(|_| PrimitiveError::Seal)?;
-        let enc =
-            <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.enc).map_err(|_| PrimitiveError::Seal)?;
+        let key =
+            <Kem as hpke::Kem>::PrivateKey::from_bytes(key.to_bytes().as_slice()).map_err(|_| PrimitiveError::Seal)?;
+        let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.enc).map_err(|_| PrimitiveError::Seal)?;
         hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(&OpModeR::Base, &key, &enc, info, &sealed.ciphertext, b"")
             .map_err(|_| PrimitiveError::Seal)
     }
@@ -137,8 +136,7 @@ impl Backend for Portable {
         message: &[u8],
         signature: &[u8; 64],
     ) -> Result<(), PrimitiveError> {
-        let key =
-            ed25519_dalek::VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| PrimitiveError::Signature)?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| PrimitiveError::Signature)?;
         key.verify(message, &ed25519_dalek::Signature::from_bytes(signature)).map_err(|_| PrimitiveError::Signature)
     }
 }
