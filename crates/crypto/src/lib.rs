@@ -17,8 +17,10 @@ pub mod hkdf;
 pub mod keys;
 pub mod lthash;
 pub mod merkle;
+pub mod metered;
 #[cfg(feature = "native")]
 pub mod native;
+pub mod passphrase;
 pub mod portable;
 pub mod pseudonym;
 pub mod stream;
