@@ -1,7 +1,7 @@
 //! Content addresses: the SHA-256 of the bytes they name.
 
-use sha2::Digest as _;
 use std::fmt;
+use waybill_crypto::digest;
 
 /// The name of an object: the SHA-256 of its bytes.
 ///
@@ -56,12 +56,12 @@ impl fmt::Debug for Address {
 }
 
 /// SHA-256 over bytes that arrive in pieces.
-pub struct Hasher(sha2::Sha256);
+pub struct Hasher(digest::Hasher);
 
 impl Hasher {
     /// An empty hash.
     pub fn new() -> Self {
-        Self(sha2::Sha256::new())
+        Self(digest::Hasher::new())
     }
 
     /// Appends `bytes`.
@@ -71,7 +71,7 @@ impl Hasher {
 
     /// The address of everything appended.
     pub fn finish(self) -> Address {
-        Address(self.0.finalize().into())
+        Address(*self.0.finish().as_bytes())
     }
 }
 

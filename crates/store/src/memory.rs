@@ -340,3 +340,26 @@ impl Store for MemoryStore {
         self.changes.subscribe(area)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn conforms() {
+        crate::conformance::store(async || MemoryStore::new()).await;
+        crate::conformance::objects(async |quota: Option<u64>| MemoryObjects::with_quota(quota.unwrap_or(u64::MAX)))
+            .await;
+    }
+
+    #[tokio::test]
+    async fn an_injected_failure_fails_one_commit_and_stores_nothing() {
+        let store = MemoryStore::new();
+        let key = Key::build().text("a").done();
+        let put = Batch::new("put").put(Space::Case, key.clone(), vec![], Expect::Any);
+        store.fail_next(CommitError::Closed);
+        assert!(matches!(store.commit(put.clone()).await, Err(CommitError::Closed)));
+        assert_eq!(store.load(Space::Case, &key).await.unwrap(), None);
+        store.commit(put).await.unwrap();
+    }
+}
