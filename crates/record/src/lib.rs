@@ -10,3 +10,8 @@ pub mod json;
 pub mod resource;
 pub mod scope;
 pub mod types;
+pub mod closure;
+pub mod compartment;
+pub mod load;
+pub mod pool;
+pub mod reference;
