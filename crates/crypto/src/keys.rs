@@ -66,8 +66,9 @@ impl Signature {
         self.0[32..] <= HALF_ORDER[..]
     }
 
-    /// The one of the two signatures (r, s) and (r, n - s) whose s is low.
-    pub(crate) fn normalised(mut self) -> Self {
+    /// The one of the two signatures (r, s) and (r, n - s) whose s is low: for signatures of other makers' signers.
+    #[must_use]
+    pub fn normalised(mut self) -> Self {
         if !self.is_low_s() {
             let mut borrow = 0;
             for (s, n) in self.0[32..].iter_mut().zip(ORDER).rev() {

@@ -178,3 +178,92 @@ fn debug_shows_no_key() {
     assert!(!shown.contains(&hex::encode(keys.key.as_slice())) && !shown.contains(&"a5".repeat(32)));
     assert!(shown.contains("redacted"));
 }
+
+/// The attack that the key commitment is for: one ciphertext that opens under two keys.
+mod two_keys {
+    use aes_gcm::aes::{
+        Aes256,
+        cipher::{BlockCipherEncrypt as _, KeyInit as _},
+    };
+
+    use super::*;
+
+    /// AES-256 of one block, as the number that GHASH reads.
+    fn block(key: &[u8; 32], input: [u8; 16]) -> u128 {
+        let mut block = input.into();
+        Aes256::new(key.into()).encrypt_block(&mut block);
+        u128::from_be_bytes(block.into())
+    }
+
+    /// Product in GHASH's field (NIST SP 800-38D section 6.3).
+    fn multiply(x: u128, mut y: u128) -> u128 {
+        let mut product = 0;
+        for bit in (0..128).rev() {
+            if x >> bit & 1 == 1 {
+                product ^= y;
+            }
+            y = (y >> 1) ^ if y & 1 == 1 { 0xe1 << 120 } else { 0 };
+        }
+        product
+    }
+
+    /// x^(2^128 - 2), the inverse.
+    fn invert(x: u128) -> u128 {
+        let (mut power, mut result) = (multiply(x, x), 1 << 127);
+        for _ in 1..128 {
+            result = multiply(result, power);
+            power = multiply(power, power);
+        }
+        result
+    }
+
+    struct Gcm {
+        hash_key: u128,
+        mask: u128,
+    }
+
+    impl Gcm {
+        fn new(keys: &StreamKeys) -> Self {
+            let mut counter = [0; 16];
+            counter[..12].copy_from_slice(&keys.nonce(0));
+            counter[15] = 1;
+            Self { hash_key: block(&keys.key, [0; 16]), mask: block(&keys.key, counter) }
+        }
+
+        /// The tag as a number, over whole blocks of additional data and ciphertext and then their lengths.
+        fn tag(&self, aad: &[u8], ciphertext: &[u8]) -> u128 {
+            let blocks = aad.chunks(16).chain(ciphertext.chunks(16)).map(|chunk| {
+                let mut padded = [0; 16];
+                padded[..chunk.len()].copy_from_slice(chunk);
+                u128::from_be_bytes(padded)
+            });
+            let lengths = (aad.len() as u128 * 8) << 64 | (ciphertext.len() as u128 * 8);
+            let hash = blocks.chain([lengths]).fold(0, |sum, block| multiply(sum ^ block, self.hash_key));
+            hash ^ self.mask
+        }
+    }
+
+    #[test]
+    fn a_ciphertext_that_opens_under_two_keys_is_caught_by_the_key_commitment() {
+        let pair = [1, 2].map(|key| StreamKeys::derive(&SESSION, &RecordKey([key; 32])));
+        let [one, two] = [Gcm::new(&pair[0]), Gcm::new(&pair[1])];
+        let aad = additional_data(&SESSION, 0, true);
+        // The tags differ by a number that is linear in the last block: solve for the block that makes it zero.
+        let mut ciphertext = [0x5a; 32];
+        ciphertext[16..].fill(0);
+        let difference = one.tag(&aad, &ciphertext) ^ two.tag(&aad, &ciphertext);
+        let factor = multiply(one.hash_key, one.hash_key) ^ multiply(two.hash_key, two.hash_key);
+        ciphertext[16..].copy_from_slice(&multiply(difference, invert(factor)).to_be_bytes());
+        let tag = one.tag(&aad, &ciphertext).to_be_bytes();
+        let blob = [header(0, 48).as_slice(), &ciphertext, &tag].concat();
+
+        // It opens under both keys, with different plaintexts and the same leaf: only the commitment tells them apart.
+        let opened = pair.each_ref().map(|keys| {
+            let mut bytes = blob.clone();
+            open_chunk(&backend(), keys, &SESSION, 0, true, &mut bytes).unwrap().to_vec()
+        });
+        assert_ne!(opened[0], opened[1]);
+        assert!(pair[0].match_commitment(&pair[0].commitment()));
+        assert!(!pair[1].match_commitment(&pair[0].commitment()));
+    }
+}
