@@ -13,23 +13,6 @@ use super::{CheckpointPolicy, CosignedCheckpoint, LogError, MAX_PROOF_HASHES};
 #[cbor(transparent)]
 pub struct LeafKind(#[n(0)] pub u8);
 
-impl LeafKind {
-    /// A migration proof was issued.
-    pub const PROOF: Self = Self(1);
-    /// A proof was redeemed by its source.
-    pub const GRANT: Self = Self(2);
-    /// The source lodged the sealed key.
-    pub const LODGEMENT: Self = Self(3);
-    /// The destination confirmed that it holds every chunk.
-    pub const DELIVERY: Self = Self(4);
-    /// The key was released.
-    pub const RELEASE: Self = Self(5);
-    /// An attempt ended without a key; the proof may be redeemed again.
-    pub const ATTEMPT_FAILED: Self = Self(6);
-    /// The case's signed terminal state.
-    pub const STATEMENT: Self = Self(7);
-}
-
 /// The 32 bytes that stand in the log for one decision: SHA-256(CBOR["waybill/1 leaf", kind, message id, nonce]).
 ///
 /// Security: the nonce, 16 random bytes that only those who hold the message learn, hides which decision a leaf is from everybody
