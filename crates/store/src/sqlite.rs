@@ -12,7 +12,7 @@ mod writer;
 use crate::folder::open_private;
 use crate::{Batch, Cause, Changes, CommitError, Committed, DataFolder, OpenError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -85,10 +85,10 @@ impl SqliteStore {
         drop(self.requests.lock().expect("no holder of this lock panics").take());
         self.readers.close().await;
         let task = self.task.lock().expect("no holder of this lock panics").take();
-        if let Some(task) = task {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "the writer ended badly");
-            }
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the writer ended badly");
         }
     }
 
@@ -118,7 +118,7 @@ fn connect(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
 }
 
-fn writing(path: &PathBuf, options: &SqliteOptions) -> SqliteConnectOptions {
+fn writing(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions {
     let mut connect = connect(path);
     if let Some(pages) = options.max_pages {
         connect = connect.pragma("max_page_count", pages.to_string());

@@ -28,6 +28,16 @@ pub(super) fn newest() -> u32 {
 /// Connects, checks that the file is ours, whole and not newer than this program, and upgrades it.
 pub(super) async fn open(path: &Path, options: &SqliteConnectOptions) -> Result<SqliteConnection, OpenError> {
     let database = |error| error::open(path, error);
+    check(path).await?;
+    let mut connection = options.connect().await.map_err(database)?;
+    migrate(&mut connection, newest()).await.map_err(database)?;
+    Ok(connection)
+}
+
+/// Looks at the file without settings that would change it.
+async fn check(path: &Path) -> Result<(), OpenError> {
+    let database = |error| error::open(path, error);
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
     let mut connection = options.connect().await.map_err(database)?;
     let tables: i64 = scalar(&mut connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(database)?;
     let application: i64 = scalar(&mut connection, "PRAGMA application_id").await.map_err(database)?;
@@ -42,8 +52,7 @@ pub(super) async fn open(path: &Path, options: &SqliteConnectOptions) -> Result<
     if verdict != "ok" {
         return Err(OpenError::Damaged { path: path.to_owned() });
     }
-    migrate(&mut connection, newest()).await.map_err(database)?;
-    Ok(connection)
+    connection.close().await.map_err(database)
 }
 
 /// Brings the schema to `target`, each step in a transaction of its own.

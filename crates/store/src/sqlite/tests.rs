@@ -140,8 +140,10 @@ async fn a_foreign_database_is_refused() {
     let home = tempfile::tempdir().unwrap();
     std::fs::File::create(home.path().join(FILE)).unwrap();
     script(home.path(), "CREATE TABLE theirs (a)").await;
+    let before = std::fs::read(home.path().join(FILE)).unwrap();
     let refused = open_with(home.path(), SqliteOptions::default()).await.err().unwrap();
     assert!(matches!(refused, OpenError::Foreign { .. }), "{refused:?}");
+    assert_eq!(std::fs::read(home.path().join(FILE)).unwrap(), before);
 }
 
 #[tokio::test]
@@ -193,6 +195,33 @@ async fn a_lost_writing_connection_is_replaced() {
     let (answer, outcome) = oneshot::channel();
     requests.send(writer::Request { batch: put(1, 1), size_bytes: 9, answer }).await.unwrap();
     outcome.await.unwrap().unwrap();
+    drop(requests);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn waiting_batches_share_one_flush() {
+    let home = tempfile::tempdir().unwrap();
+    open(home.path()).await.close().await;
+    let path = home.path().join(FILE);
+    let options = writing(&path, &SqliteOptions::default());
+    let connection = options.connect().await.unwrap();
+    let (requests, incoming) = mpsc::channel(100);
+    let mut outcomes = Vec::new();
+    for n in 0..100 {
+        let (answer, outcome) = oneshot::channel();
+        let request = writer::Request { batch: put(n, 1), size_bytes: 10, answer };
+        assert!(requests.try_send(request).is_ok());
+        outcomes.push(outcome);
+    }
+    let writer = writer::Writer::new(connection, options, Arc::new(Changes::new()));
+    let task = tokio::spawn(writer.run(incoming));
+    for outcome in outcomes {
+        outcome.await.unwrap().unwrap();
+    }
+    // a commit of its own would cost each batch at least one page in the log
+    let log_bytes = std::fs::metadata(home.path().join("waybill.sqlite-wal")).unwrap().len();
+    assert!(log_bytes < 50 * 4096, "{log_bytes}");
     drop(requests);
     task.await.unwrap();
 }

@@ -86,10 +86,10 @@ impl Writer {
             }
             self.serve(group).await;
         }
-        if let Some(connection) = self.connection {
-            if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "the database did not close cleanly");
-            }
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the database did not close cleanly");
         }
     }
 
@@ -129,10 +129,10 @@ impl Writer {
         let connection = self.connection().await?;
         run(connection, "BEGIN IMMEDIATE").await?;
         let mut result = apply::all(connection, &batch.ops, wide).await;
-        if result.is_ok() {
-            if let Err(cause) = run(connection, "COMMIT").await {
-                result = Err(Failure::Database(cause));
-            }
+        if result.is_ok()
+            && let Err(cause) = run(connection, "COMMIT").await
+        {
+            result = Err(Failure::Database(cause));
         }
         if result.is_err() {
             self.roll_back().await;
