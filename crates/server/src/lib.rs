@@ -1,9 +1,13 @@
 //! The servers of Waybill: the network shell and, on top of it, the parties' services.
 
 pub mod clock;
+pub mod config;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
 pub mod outbox;
 pub mod problem;
+pub mod relay;
+pub mod shell;
 pub mod telemetry;
+pub mod witness;

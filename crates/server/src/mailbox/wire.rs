@@ -116,7 +116,7 @@ impl FromStr for MailboxUrl {
         let authority = uri.authority().ok_or(UrlError)?;
         let plain =
             authority.as_str() == host && !host.contains('@') && !host.bytes().any(|byte| byte.is_ascii_uppercase());
-        if !plain || authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none()) {
+        if !plain || authority.host().is_empty() || (authority.host() != host && authority.port_u16().is_none()) {
             return Err(UrlError);
         }
         Ok(Self { host: host.to_owned(), id })

@@ -2,7 +2,6 @@
 
 pub mod deadlines;
 pub mod effects;
-pub mod inbox;
 
 use std::sync::{Arc, RwLock};
 

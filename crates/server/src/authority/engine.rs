@@ -1,0 +1,299 @@
+//! The authority's shell: takes parcels, calls the role, commits row, leaf and deadline in one batch.
+//!
+//! Answers are not sent from here: they wait beside their leaf until [`super::sequencer`] has a cosigned checkpoint over it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use minicbor::{Decode, Encode};
+use waybill_crypto::keys::Digest;
+use waybill_crypto::metered::scope;
+use waybill_protocol::authority::{Authority, AuthorityCase, AuthorityKeys, Intent, Transition};
+use waybill_protocol::ids::{HospitalId, ProofId};
+use waybill_protocol::messages::{
+    DelegationBody, DeliveryBody, LodgementBody, ReceiptBody, RedeemBody, RefusalBody, RevocationBody, Standing,
+};
+use waybill_protocol::migration::{AuthorityState, Effect, Recipient};
+use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::trust::HospitalVerified;
+use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
+use waybill_store::{Batch, Expect, Key, Op, Space, Versioned};
+
+use super::registry::Registry;
+use crate::party::deadlines::Sleeper;
+use crate::party::effects::{case_timer, operations};
+use crate::party::{ServiceError, Shell, run_again};
+
+/// The authority's running state.
+#[derive(Clone)]
+pub struct Engine {
+    /// Storage, time, primitives, trust.
+    pub shell: Shell,
+    /// The online keys.
+    pub keys: Arc<AuthorityKeys>,
+    /// The hospitals.
+    pub registry: Registry,
+}
+
+/// The unique row of a delegation key: the intent, and the proof once signed.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+struct IntentRow {
+    #[n(0)]
+    intent: Intent,
+    #[n(1)]
+    issued: Option<ProofId>,
+}
+
+/// The row of a case.
+pub(super) fn case_row(id: &ProofId) -> Key {
+    Key::build().fixed(id.as_bytes()).done()
+}
+
+/// The row of an answer that was sent, to be sent again when the same question comes again.
+pub(super) fn answer_row(id: &ProofId, kind: Kind) -> Key {
+    Key::build().fixed(id.as_bytes()).number(kind as u64).done()
+}
+
+fn intent_row(key: &Digest) -> Key {
+    Key::build().text("delegation").fixed(&key.0).done()
+}
+
+/// A row of a case may hold a receipt and many certificates. Units: bytes.
+const MAX_ROW_BYTES: usize = MAX_PARCEL_BYTES;
+
+impl Engine {
+    /// Handles one parcel.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; a rejection is final, everything else leaves the parcel to be handled again.
+    pub async fn handle(&self, bytes: &[u8]) -> Result<(), ServiceError> {
+        let parcel = Parcel::parse(bytes).map_err(Rejection::from)?;
+        match parcel.kind {
+            Kind::Delegation => self.delegation(&parcel).await,
+            Kind::Redeem => self.redeem(&parcel).await,
+            Kind::KeyLodgement => self.lodgement(&parcel).await,
+            Kind::DeliveryReceipt => {
+                let body: DeliveryBody = open(&parcel, "delivery receipt")?;
+                let id = parsed(&body.delivery)?.proof;
+                self.step("DeliveryReceipt", id, Some(Kind::KeyRelease), |a, case| {
+                    let repeated = case.delivery.is_some() && case.state >= AuthorityState::KeyReleased;
+                    if repeated { Ok(None) } else { a.handle_delivery(case, &body).map(Some) }
+                })
+                .await
+            }
+            Kind::ImportReceipt => {
+                let body: ReceiptBody = open(&parcel, "import receipt")?;
+                let id = parsed(&body.receipt)?.proof;
+                self.step("ImportReceipt", id, Some(Kind::CaseStatement), |a, case| match case.statement {
+                    Some(_) if !is_late(&case) => Ok(None),
+                    _ => a.handle_receipt(case, &body).map(Some),
+                })
+                .await
+            }
+            Kind::Revocation => {
+                let body: RevocationBody = open(&parcel, "revocation")?;
+                let id = parsed(&body.revocation)?.proof;
+                self.step("Revocation", id, Some(Kind::CaseStatement), |a, case| match case.state {
+                    AuthorityState::Ended(_) => Ok(None),
+                    _ => a.handle_revocation(case, &body).map(Some),
+                })
+                .await
+            }
+            Kind::Refusal => {
+                let body: RefusalBody = open(&parcel, "refusal")?;
+                let id = ProofId(parsed(&body.refusal)?.subject);
+                self.step("Refusal", id, None, |a, case| a.handle_refusal(case, &body).map(Some)).await
+            }
+            _ => Err(Rejection::from(Code::UnexpectedMessage).into()),
+        }
+    }
+
+    fn with_role<T>(&self, label: &'static str, run: impl FnOnce(&Authority<'_>) -> T) -> T {
+        let ctx = self.shell.ctx();
+        self.shell.with_trust(|trust| scope(label, || run(&Authority { ctx, trust, keys: &self.keys })))
+    }
+
+    async fn delegation(&self, parcel: &Parcel) -> Result<(), ServiceError> {
+        let body: DelegationBody = open(parcel, "delegation")?;
+        let unverified = body.delegation.parse().map_err(Rejection::from)?;
+        let terms = unverified.peek().terms.clone();
+        let (reply_to, subject) = (unverified.peek().reply_to.clone(), unverified.message_id().0);
+        let standings = self.registry.standings([&terms.source, &terms.destination]).await?;
+        let checked =
+            self.with_role("Delegation", |a| a.check_delegation(&body, &|id: &HospitalId| standings.get(id).copied()));
+        let outcome = match checked {
+            Ok(intent) => self.issue(intent).await,
+            Err(rejection) => Err(rejection.into()),
+        };
+        if let Err(ServiceError::Rejected(rejection)) = &outcome {
+            // Whoever cannot sign for the delegation gets no answer: there is nobody to answer to.
+            if rejection.code != Code::DelegationInvalid {
+                let refusal = self.with_role("Refusal", |a| {
+                    a.refuse(Recipient::Mailbox(reply_to), subject, None, 0, rejection.code)
+                });
+                self.commit("refusal", &subject, Vec::new(), vec![refusal]).await?;
+            }
+        }
+        outcome
+    }
+
+    /// Stores the intent, then signs. A crash between the two leaves an intent that the same delegation picks up again.
+    async fn issue(&self, intent: Intent) -> Result<(), ServiceError> {
+        let key = intent_row(&intent.delegation_key);
+        let row = match self.shell.store.load(Space::Unique, &key).await? {
+            None => {
+                let row = IntentRow { intent, issued: None };
+                let batch = Batch::new("delegation-intent").put(Space::Unique, key.clone(), to_cbor(&row), Expect::Absent);
+                self.shell.store.commit(batch).await?;
+                row
+            }
+            Some(found) => {
+                let row: IntentRow = read(&found, "delegation intent")?;
+                if row.intent.proof.delegation != intent.proof.delegation {
+                    return Err(Rejection::from(Code::DelegationRepeated).into());
+                }
+                row
+            }
+        };
+        if let Some(issued) = row.issued {
+            return self.repeat_answer(&issued, Kind::ProofAnswer).await;
+        }
+        let (case, effects) = self.with_role("MigrationProof", |a| a.issue_proof(&row.intent))?;
+        let issued = IntentRow { issued: Some(case.id), ..row };
+        let ops = vec![
+            Op::Put { space: Space::Case, key: case_row(&case.id), value: to_cbor(&case), expect: Expect::Absent },
+            Op::Put { space: Space::Unique, key, value: to_cbor(&issued), expect: Expect::Any },
+        ];
+        self.commit("proof-issued", &case.id.0, ops, effects).await
+    }
+
+    async fn redeem(&self, parcel: &Parcel) -> Result<(), ServiceError> {
+        let body: RedeemBody = open(parcel, "redeem")?;
+        let (from, redeem) = self.with_role("Redeem", |a| a.verify_redeem(&body))?;
+        let said = redeem.message();
+        let outcome = match self.load_case(&said.proof).await? {
+            Some((case, _)) if case.has_granted(said) => return self.repeat_answer(&said.proof, Kind::Grant).await,
+            Some((case, version)) => {
+                let standings = self.registry.standings([&case.terms.source, &case.terms.destination]).await?;
+                let standing = |id: &HospitalId| -> Option<Standing> { standings.get(id).copied() };
+                let result = self.with_role("Redeem", |a| a.handle_redeem(case, &from, &body.chain, &redeem, &standing));
+                match result {
+                    Ok(transition) => self.save("redeemed", transition, version).await,
+                    Err(rejection) => Err(rejection.into()),
+                }
+            }
+            None => Err(Rejection::from(Code::UnknownCase).into()),
+        };
+        if let Err(ServiceError::Rejected(rejection)) = &outcome {
+            self.refuse_source(&from, said.proof, said.session, said.attempt, rejection.code).await?;
+        }
+        outcome
+    }
+
+    async fn refuse_source(
+        &self,
+        from: &HospitalVerified,
+        proof: ProofId,
+        session: waybill_protocol::ids::SessionId,
+        attempt: u32,
+        code: Code,
+    ) -> Result<(), ServiceError> {
+        let to = Recipient::Hospital(from.id().clone());
+        let refusal = self.with_role("Refusal", |a| a.refuse(to, proof.0, Some(session), attempt, code));
+        self.commit("refusal", &proof.0, Vec::new(), vec![refusal]).await
+    }
+
+    async fn lodgement(&self, parcel: &Parcel) -> Result<(), ServiceError> {
+        let body: LodgementBody = open(parcel, "key lodgement")?;
+        let lodgement = self.with_role("KeyLodgement", |a| a.open_lodgement(&body))?;
+        self.step("KeyLodgement", body.proof, None, |a, case| {
+            if case.lodgement.as_ref() == Some(&lodgement) || matches!(case.state, AuthorityState::Ended(_)) {
+                return Ok(None);
+            }
+            a.handle_lodgement(case, &lodgement).map(Some)
+        })
+        .await
+    }
+
+    /// Loads a case, runs the role, saves. `None` from the role: a repetition, answered again.
+    async fn step<F>(&self, label: &'static str, id: ProofId, answer: Option<Kind>, role: F) -> Result<(), ServiceError>
+    where
+        F: Fn(&Authority<'_>, AuthorityCase) -> Result<Option<Transition>, Rejection>,
+    {
+        run_again(|| async {
+            let (case, version) = self.load_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            match self.with_role(label, |a| role(a, case))? {
+                Some(transition) => self.save(label, transition, version).await,
+                None => match answer {
+                    Some(kind) => self.repeat_answer(&id, kind).await,
+                    None => Ok(()),
+                },
+            }
+        })
+        .await
+    }
+
+    /// A case and its version.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn load_case(&self, id: &ProofId) -> Result<Option<(AuthorityCase, u64)>, ServiceError> {
+        let Some(found) = self.shell.store.load(Space::Case, &case_row(id)).await? else { return Ok(None) };
+        Ok(Some((read(&found, "case")?, found.version)))
+    }
+
+    async fn save(&self, name: &'static str, (case, effects): Transition, version: u64) -> Result<(), ServiceError> {
+        let put =
+            Op::Put { space: Space::Case, key: case_row(&case.id), value: to_cbor(&case), expect: Expect::Version(version) };
+        self.commit(name, &case.id.0, vec![put], effects).await
+    }
+
+    async fn commit(&self, name: &'static str, case: &Digest, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+        ops.extend(operations(case, effects, &self.registry, self.shell.clock.now_ms()).await?);
+        self.shell.store.commit(Batch { name, ops }).await?;
+        Ok(())
+    }
+
+    /// Sends an answer again that was sent before. When its leaf is not covered yet, it will be sent anyway.
+    async fn repeat_answer(&self, id: &ProofId, kind: Kind) -> Result<(), ServiceError> {
+        let Some(found) = self.shell.store.load(Space::Evidence, &answer_row(id, kind)).await? else { return Ok(()) };
+        let sent: super::sequencer::Sent = read(&found, "answer")?;
+        let effects = sent.into_posts().into_iter().map(Effect::Post).collect();
+        self.commit("answer-repeated", &id.0, Vec::new(), effects).await
+    }
+}
+
+fn is_late(case: &AuthorityCase) -> bool {
+    case.state == AuthorityState::Ended(waybill_protocol::messages::EndState::Unacknowledged)
+}
+
+fn open<T: Encode<()> + for<'b> Decode<'b, ()>>(parcel: &Parcel, what: &'static str) -> Result<T, Rejection> {
+    Ok(parcel.open(parcel.kind, what)?)
+}
+
+fn parsed<M: waybill_protocol::signed::Message + Clone>(bytes: &waybill_protocol::signed::SignedBytes<M>) -> Result<M, Rejection> {
+    Ok(bytes.parse()?.peek().clone())
+}
+
+pub(super) fn read<T: Encode<()> + for<'b> Decode<'b, ()>>(row: &Versioned, what: &'static str) -> Result<T, ServiceError> {
+    from_cbor(what, &row.value, MAX_ROW_BYTES).map_err(|_| ServiceError::Corrupt(what))
+}
+
+#[async_trait]
+impl Sleeper for Engine {
+    async fn wake(&self, case: Digest) -> Result<(), ServiceError> {
+        let id = ProofId(case);
+        run_again(|| async {
+            let Some((row, version)) = self.load_case(&id).await? else {
+                self.shell.store.commit(Batch::new("timer-orphan").with(Op::ClearTimer { key: case_timer(&case) })).await?;
+                return Ok(());
+            };
+            match self.with_role("Deadline", |a| a.handle_deadline(row)) {
+                Some(transition) => self.save("deadline", transition, version).await,
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,321 @@
+//! The log: gathers new leaves, extends the tree, signs a checkpoint, has it cosigned, and only then sends the answers.
+//!
+//! Group commit: while one checkpoint is being cosigned, the leaves of the next one gather. Source: docs/PROTOCOL.md section 7.
+
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+use tokio_util::sync::CancellationToken;
+use waybill_crypto::keys::Digest;
+use waybill_crypto::metered::scope;
+use waybill_protocol::authority::Authority;
+use waybill_protocol::log::tiles::{LogEdge, TileId, TileKind, TileSet, tiles_for_consistency, tiles_for_inclusion};
+use waybill_protocol::log::{Checkpoint, LogEvidence, NoteSigner};
+use waybill_protocol::migration::{Effect, Leaf, Post, Recipient};
+use waybill_protocol::wire::{Parcel, to_cbor};
+use waybill_store::{Area, Batch, Expect, Key, Op, Space};
+
+use super::engine::{Engine, answer_row, read};
+use crate::party::ServiceError;
+use crate::party::effects::operations;
+use crate::witness::{WitnessClient, WitnessError};
+
+/// Most leaves of one checkpoint.
+const LEAVES: usize = 1024;
+/// Most answers of one batch.
+const ANSWERS: usize = 64;
+
+/// The log's durable state: what is in the tree, and up to where answers were sent.
+#[derive(Debug, Clone, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct LogRow {
+    /// The tree's right edge.
+    #[n(0)]
+    pub edge: LogEdge,
+    /// Leaves below this index have been answered.
+    #[n(1)]
+    pub answered: u64,
+    /// The newest cosigned checkpoint: size and note.
+    #[n(2)]
+    pub cosigned: Option<Cosigned>,
+}
+
+/// A checkpoint with enough cosignatures.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct Cosigned {
+    /// Its size.
+    #[n(0)]
+    pub size: u64,
+    /// The note.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub note: Vec<u8>,
+}
+
+/// What went out for one leaf, kept so that it can go out again.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Sent(#[n(0)] Vec<(Recipient, minicbor::bytes::ByteVec)>);
+
+impl Sent {
+    pub(super) fn into_posts(self) -> Vec<Post> {
+        self.0.into_iter().map(|(to, parcel)| Post { to, parcel: parcel.into(), awaits: None }).collect()
+    }
+}
+
+/// The sequencer.
+pub struct Sequencer {
+    /// The authority.
+    pub engine: Engine,
+    /// The log's signing key.
+    pub signer: NoteSigner,
+    /// The witnesses.
+    pub witnesses: Vec<WitnessClient>,
+    /// How long to gather leaves.
+    pub gather: Duration,
+}
+
+fn log_row() -> Key {
+    Key::build().text("log").done()
+}
+
+/// The row of a tile: its widest version.
+#[must_use]
+pub fn tile_row(id: &TileId) -> Key {
+    let level = match id.kind {
+        TileKind::Hashes(level) => u64::from(level),
+        TileKind::Entries => u64::MAX,
+    };
+    Key::build().number(level).number(id.index).done()
+}
+
+impl Sequencer {
+    /// Asks every witness whether it has seen more than this store holds. Until that is answered, the authority must not serve.
+    ///
+    /// # Errors
+    /// [`WitnessError::Ahead`] with both sizes when the store was restored from an old copy; otherwise when too few witnesses answer.
+    pub async fn verify_not_rolled_back(&self) -> Result<(), StartError> {
+        let row = self.load().await.map_err(StartError::Service)?.0;
+        let note = self.note(&row.edge);
+        let mut answered = 0;
+        let needed = self.engine.shell.with_trust(|t| t.log().quorum());
+        let mut last = None;
+        for witness in &self.witnesses {
+            match self.cosign(witness, &row.edge, &note, row.cosigned.as_ref().map_or(0, |c| c.size)).await {
+                Ok(_) => answered += 1,
+                Err(CosignError::Witness(WitnessError::Ahead { seen, own })) => return Err(StartError::LogBehindWitness { own, seen }),
+                Err(error) => last = Some(error),
+            }
+        }
+        if answered >= needed { Ok(()) } else { Err(StartError::NoQuorum { answered, needed, last: last.map(|e| e.to_string()) }) }
+    }
+
+    /// Runs until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut changed = self.engine.shell.store.changed(Area::Leaves);
+        loop {
+            changed.borrow_and_update();
+            let pause = match self.round().await {
+                Ok(true) => continue,
+                Ok(false) => Duration::from_secs(30),
+                Err(error) => {
+                    tracing::warn!(%error, "no cosigned checkpoint; answers wait");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = changed.changed() => tokio::time::sleep(self.gather).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One checkpoint. `false`: there was nothing to do.
+    async fn round(&self) -> Result<bool, ServiceError> {
+        let (mut row, version) = self.load().await?;
+        let leaves = self.engine.shell.store.leaves(row.edge.size(), LEAVES).await?;
+        let cosigned_size = row.cosigned.as_ref().map_or(0, |c| c.size);
+        if leaves.is_empty() && row.answered == row.edge.size() && cosigned_size == row.edge.size() {
+            return Ok(false);
+        }
+        let entries: Vec<[u8; 32]> = leaves.iter().map(|leaf| leaf.entry).collect();
+        let appended = scope("log", || row.edge.append(&entries));
+        let mut batch = Batch::new("log-extend");
+        for (path, bytes) in appended.tiles {
+            batch = batch.put(Space::Tile, tile_row(&path.id), bytes, Expect::Any);
+        }
+        row.edge = appended.edge;
+        let version = if entries.is_empty() { version } else { self.store(&row, version, batch).await? };
+        if cosigned_size < row.edge.size() {
+            row.cosigned = Some(Cosigned { size: row.edge.size(), note: self.gather_cosignatures(&row).await? });
+        }
+        let version = self.store(&row, version, Batch::new("log-cosigned")).await?;
+        self.answer(row, version).await?;
+        Ok(true)
+    }
+
+    async fn gather_cosignatures(&self, row: &LogRow) -> Result<Vec<u8>, ServiceError> {
+        let mut note = self.note(&row.edge);
+        let from = row.cosigned.as_ref().map_or(0, |c| c.size);
+        let asked = self.witnesses.iter().map(|witness| self.cosign(witness, &row.edge, &note, from));
+        let answers = futures::future::join_all(asked).await;
+        for (witness, answer) in self.witnesses.iter().zip(answers) {
+            match answer {
+                Ok(line) => note = witness.add(self.engine.shell.backend.as_ref(), &note, &line).unwrap_or(note),
+                Err(error) => tracing::warn!(%error, witness = %witness.name(), "a witness did not cosign"),
+            }
+        }
+        let verified = self.engine.shell.with_trust(|t| {
+            scope("log", || t.log().verify(self.engine.shell.backend.as_ref(), &note))
+        });
+        verified.map_err(|error| ServiceError::unavailable("the witness quorum", error))?;
+        Ok(note)
+    }
+
+    /// Asks one witness, first from the size we believe it has seen, then from the size it names.
+    async fn cosign(&self, witness: &WitnessClient, edge: &LogEdge, note: &[u8], from: u64) -> Result<Vec<u8>, CosignError> {
+        let mut from = from;
+        for _ in 0..3 {
+            let proof = self.consistency(from, edge.size()).await.map_err(CosignError::Service)?;
+            match witness.add_checkpoint(from, &proof, note, edge.size()).await {
+                Ok(line) => return Ok(line),
+                Err(WitnessError::Behind { seen }) => from = seen,
+                Err(error) => return Err(CosignError::Witness(error)),
+            }
+        }
+        Err(CosignError::Witness(WitnessError::Unsettled))
+    }
+
+    /// Sends what waits below the cosigned size, a bounded batch at a time.
+    async fn answer(&self, mut row: LogRow, mut version: u64) -> Result<(), ServiceError> {
+        let Some(cosigned) = row.cosigned.clone() else { return Ok(()) };
+        while row.answered < cosigned.size {
+            let count = ANSWERS.min(usize::try_from(cosigned.size - row.answered).unwrap_or(ANSWERS));
+            let leaves = self.engine.shell.store.leaves(row.answered, count).await?;
+            let mut batch = Batch::new("log-answers");
+            for leaf in &leaves {
+                let (ops, case) = self.answer_leaf(leaf, &cosigned).await?;
+                tracing::debug!(case = %case, index = leaf.index, "leaf covered");
+                batch.ops.extend(ops);
+            }
+            row.answered += leaves.len() as u64;
+            version = self.store(&row, version, batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer_leaf(&self, stored: &waybill_store::Leaf, cosigned: &Cosigned) -> Result<(Vec<Op>, Digest), ServiceError> {
+        let leaf: Leaf = waybill_protocol::wire::from_cbor("leaf", &stored.note, waybill_protocol::wire::MAX_PARCEL_BYTES)
+            .map_err(|_| ServiceError::Corrupt("leaf"))?;
+        let case = leaf.case;
+        let path = self.inclusion(stored.index, cosigned.size).await?;
+        let consistency = match leaf.answer.known_log_size() {
+            // A source that claims to know more than there is gets no proof; it will refuse the grant, as it should.
+            Some(known) if known > 0 && known <= cosigned.size => self.consistency(known, cosigned.size).await?,
+            _ => Vec::new(),
+        };
+        let evidence = LogEvidence { index: stored.index, nonce: leaf.nonce.0, path, checkpoint: cosigned.note.clone() };
+        let engine = &self.engine;
+        let posts = engine.shell.with_trust(|trust| {
+            let role = Authority { ctx: engine.shell.ctx(), trust, keys: &engine.keys };
+            scope("answer", || role.finish(leaf.answer, evidence, consistency))
+        })?;
+        let mut ops = Vec::new();
+        if let Some(kind) = posts.first().and_then(|post| Parcel::parse(&post.parcel).ok()).map(|parcel| parcel.kind) {
+            let sent = Sent(posts.iter().map(|p| (p.to.clone(), p.parcel.clone().into())).collect());
+            ops.push(Op::Put { space: Space::Evidence, key: answer_row(&case, kind), value: to_cbor(&sent), expect: Expect::Any });
+        }
+        let effects = posts.into_iter().map(Effect::Post).collect();
+        ops.extend(operations(&case.0, effects, &engine.registry, engine.shell.clock.now_ms()).await?);
+        Ok((ops, case.0))
+    }
+
+    fn note(&self, edge: &LogEdge) -> Vec<u8> {
+        let origin = self.signer.key().name().clone();
+        let checkpoint = Checkpoint { origin, size: edge.size(), root: edge.root() };
+        scope("log", || checkpoint.sign(self.engine.shell.backend.as_ref(), &self.signer))
+    }
+
+    async fn tiles(&self, ids: Vec<TileId>) -> Result<TileSet, ServiceError> {
+        let mut set = TileSet::new();
+        for id in ids {
+            let tile = self.engine.shell.store.load(Space::Tile, &tile_row(&id)).await?.ok_or(ServiceError::Corrupt("log tile"))?;
+            set.insert(id, &tile.value).map_err(|_| ServiceError::Corrupt("log tile"))?;
+        }
+        Ok(set)
+    }
+
+    async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, ServiceError> {
+        let tiles = self.tiles(tiles_for_inclusion(index, size)).await?;
+        tiles.prove_inclusion(index, size).map_err(|_| ServiceError::Corrupt("log tile"))
+    }
+
+    async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Digest>, ServiceError> {
+        if old == 0 || old >= new {
+            return Ok(Vec::new());
+        }
+        let tiles = self.tiles(tiles_for_consistency(old, new)).await?;
+        tiles.prove_consistency(old, new).map_err(|_| ServiceError::Corrupt("log tile"))
+    }
+
+    /// The log's state and its row's version.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn load(&self) -> Result<(LogRow, u64), ServiceError> {
+        load_log(&self.engine).await
+    }
+
+    async fn store(&self, row: &LogRow, version: u64, batch: Batch) -> Result<u64, ServiceError> {
+        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
+        let batch = batch.put(Space::Log, log_row(), to_cbor(row), expect);
+        self.engine.shell.store.commit(batch).await?;
+        let written = self.engine.shell.store.load(Space::Log, &log_row()).await?;
+        Ok(written.ok_or(ServiceError::Corrupt("log"))?.version)
+    }
+}
+
+/// The log's state and its row's version (0: none yet).
+pub(super) async fn load_log(engine: &Engine) -> Result<(LogRow, u64), ServiceError> {
+    match engine.shell.store.load(Space::Log, &log_row()).await? {
+        Some(found) => Ok((read(&found, "log")?, found.version)),
+        None => Ok((LogRow::default(), 0)),
+    }
+}
+
+/// Why a witness' cosignature could not be had.
+#[derive(Debug, thiserror::Error)]
+enum CosignError {
+    #[error(transparent)]
+    Service(ServiceError),
+    #[error(transparent)]
+    Witness(WitnessError),
+}
+
+/// Why an authority refuses to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store was restored from an old copy, or somebody cut the log.
+    #[error("log-behind-witness: this store's log has {own} leaves, a witness has seen {seen}; restore the newest store, never serve this one")]
+    LogBehindWitness {
+        /// Our size.
+        own: u64,
+        /// The witness' size.
+        seen: u64,
+    },
+    /// Too few witnesses answered.
+    #[error("{answered} of {needed} needed witnesses answered{}", last.as_deref().map(|l| format!(" ({l})")).unwrap_or_default())]
+    NoQuorum {
+        /// How many did.
+        answered: usize,
+        /// How many must.
+        needed: usize,
+        /// The last failure.
+        last: Option<String>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Service(ServiceError),
+}
+

@@ -1,0 +1,460 @@
+//! A hospital's shell: takes parcels, loads rows, calls the role, commits row and outbox in one batch.
+//!
+//! Long work (staging, receiving, filing) is not done here: a handler only moves the case to the state in which
+//! [`super::work`] picks it up, also after a restart.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use minicbor::{Decode, Encode};
+use waybill_crypto::keys::Digest;
+use waybill_crypto::metered::scope;
+use waybill_protocol::destination::{Destination, DestinationCase, PresentationVerified};
+use waybill_protocol::ids::ProofId;
+use waybill_protocol::log::Checkpoint;
+use waybill_protocol::messages::{GrantBody, LoginOutcome, ManifestBody, Purpose, RefusalBody, ReleaseBody, RevocationBody, StatementBody};
+use waybill_protocol::migration::{DestinationState, Effect, SourceState};
+use waybill_protocol::registrar::{EnrolmentCode, HospitalIdentity, Registered, Registrar};
+use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::sealed::SealedBytes;
+use waybill_protocol::source::{Received, Source, SourceCase};
+use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
+use waybill_store::{Batch, Expect, Key, Op, Space};
+
+use super::onetime::OneTimeKeys;
+use crate::party::deadlines::Sleeper;
+use crate::party::effects::{case_timer, operations};
+use crate::party::{AddressBook, ServiceError, Shell, run_again};
+use crate::shelf::Shelf;
+
+/// A hospital's running state.
+#[derive(Clone)]
+pub struct Engine {
+    /// Storage, time, primitives, trust.
+    pub shell: Shell,
+    /// Who we are.
+    pub identity: Arc<HospitalIdentity>,
+    /// Our records.
+    pub shelf: Shelf,
+    /// Keys that live for one session.
+    pub one_time: OneTimeKeys,
+    /// Where others' mailboxes are.
+    pub book: Arc<dyn AddressBook>,
+    /// The largest record accepted. Units: bytes.
+    pub largest_stream_bytes: u64,
+}
+
+/// The row of a case in which we are the source.
+#[must_use]
+pub fn source_row(id: &ProofId) -> Key {
+    Key::build().text("source").fixed(id.as_bytes()).done()
+}
+
+/// The row of a case in which we are the destination.
+#[must_use]
+pub fn destination_row(id: &ProofId) -> Key {
+    Key::build().text("destination").fixed(id.as_bytes()).done()
+}
+
+fn spent_row(id: &ProofId, attempt: u32) -> Key {
+    Key::build().fixed(id.as_bytes()).number(u64::from(attempt)).done()
+}
+
+fn checkpoint_row() -> Key {
+    Key::build().text("authority").done()
+}
+
+/// A login's nonce, filed under its minute so that old ones can be swept.
+fn nonce_row(minute: u64, nonce: &[u8; 16]) -> Key {
+    Key::build().number(minute).fixed(nonce).done()
+}
+
+impl Engine {
+    /// Handles one parcel.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; a rejection is final, everything else leaves the parcel to be handled again.
+    pub async fn handle(&self, bytes: &[u8]) -> Result<(), ServiceError> {
+        let parcel = Parcel::parse(bytes).map_err(Rejection::from)?;
+        match parcel.kind {
+            Kind::Registration => self.registration(&open(&parcel)?).await,
+            Kind::Login => self.login(&open(&parcel)?).await,
+            Kind::Presentation => self.presentation(&open(&parcel)?).await,
+            Kind::TransferRequest => run_again(|| self.transfer_request(&parcel)).await,
+            Kind::Grant => self.grant(open(&parcel)?).await,
+            Kind::Manifest => self.manifest(open(&parcel)?).await,
+            Kind::KeyRelease => self.release(open(&parcel)?).await,
+            Kind::CaseStatement => self.statement(open(&parcel)?).await,
+            Kind::Revocation => self.revocation(open(&parcel)?).await,
+            Kind::Refusal => self.refusal(open(&parcel)?).await,
+            _ => Err(Rejection::from(Code::UnexpectedMessage).into()),
+        }
+    }
+
+    /// Runs a source role function under a cost label.
+    pub(super) fn as_source<T>(&self, label: &'static str, run: impl FnOnce(&Source<'_>) -> T) -> T {
+        let ctx = self.shell.ctx();
+        self.shell.with_trust(|trust| scope(label, || run(&Source { ctx, hospital: &self.identity, trust })))
+    }
+
+    /// Runs a destination role function under a cost label.
+    pub(super) fn as_destination<T>(&self, label: &'static str, run: impl FnOnce(&Destination<'_>) -> T) -> T {
+        let ctx = self.shell.ctx();
+        self.shell.with_trust(|trust| scope(label, || run(&Destination { ctx, hospital: &self.identity, trust })))
+    }
+
+    fn as_registrar<T>(&self, label: &'static str, run: impl FnOnce(&Registrar<'_>) -> T) -> T {
+        scope(label, || run(&Registrar { ctx: self.shell.ctx(), hospital: &self.identity }))
+    }
+
+    async fn load<T: Encode<()> + for<'b> Decode<'b, ()>>(
+        &self,
+        space: Space,
+        key: &Key,
+        what: &'static str,
+    ) -> Result<Option<(T, u64)>, ServiceError> {
+        let Some(found) = self.shell.store.load(space, key).await? else { return Ok(None) };
+        let row = from_cbor(what, &found.value, MAX_PARCEL_BYTES).map_err(|_| ServiceError::Corrupt(what))?;
+        Ok(Some((row, found.version)))
+    }
+
+    /// A case in which we are the source.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn source_case(&self, id: &ProofId) -> Result<Option<(SourceCase, u64)>, ServiceError> {
+        self.load(Space::Case, &source_row(id), "source case").await
+    }
+
+    /// A case in which we are the destination.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn destination_case(&self, id: &ProofId) -> Result<Option<(DestinationCase, u64)>, ServiceError> {
+        self.load(Space::Case, &destination_row(id), "destination case").await
+    }
+
+    async fn registered(&self, pid: &waybill_crypto::pseudonym::Pseudonym) -> Result<Option<(Registered, u64)>, ServiceError> {
+        self.load(Space::Registration, &Key::build().fixed(pid.as_bytes()).done(), "registration").await
+    }
+
+    pub(super) async fn commit(&self, name: &'static str, case: &Digest, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+        ops.extend(operations(case, effects, self.book.as_ref(), self.shell.clock.now_ms()).await?);
+        self.shell.store.commit(Batch { name, ops }).await?;
+        Ok(())
+    }
+
+    pub(super) async fn save_source(&self, name: &'static str, case: &SourceCase, expect: Expect, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+        ops.insert(0, Op::Put { space: Space::Case, key: source_row(&case.proof), value: to_cbor(case), expect });
+        self.commit(name, &case.proof.0, ops, effects).await
+    }
+
+    pub(super) async fn save_destination(&self, name: &'static str, case: &DestinationCase, expect: Expect, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+        ops.insert(0, Op::Put { space: Space::Case, key: destination_row(&case.proof), value: to_cbor(case), expect });
+        self.commit(name, &case.proof.0, ops, effects).await
+    }
+
+    async fn registration(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
+        let opened = self.as_registrar("Registration", |r| r.open_registration(sealed))?;
+        let code_key = Key::build().fixed(&opened.code_row().0).done();
+        let code: Option<(EnrolmentCode, u64)> = self.load(Space::Enrolment, &code_key, "enrolment code").await?;
+        let existing = self.registered(opened.pid()).await?;
+        let version = existing.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
+        let (registered, effects) = self.as_registrar("Registration", |r| {
+            r.handle_registration(&opened, code.as_ref().map(|(code, _)| code), existing.map(|(row, _)| row))
+        })?;
+        let code_version = code.map_or(Expect::Any, |(_, version)| Expect::Version(version));
+        let ops = vec![
+            Op::Delete { space: Space::Enrolment, key: code_key, expect: code_version },
+            Op::Put {
+                space: Space::Registration,
+                key: Key::build().fixed(opened.pid().as_bytes()).done(),
+                value: to_cbor(&registered),
+                expect: version,
+            },
+        ];
+        self.commit("registered", &opened.code_row(), ops, effects).await
+    }
+
+    async fn login(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
+        let opened = self.as_registrar("Login", |r| r.open_login(sealed))?;
+        let nonce = opened.nonce_row();
+        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
+        let login = self.as_registrar("Login", |r| r.verify_login(opened, registered.as_ref()))?;
+        let minute = self.shell.clock.now_seconds() / 60;
+        let nonce_op =
+            Op::Put { space: Space::Nonce, key: nonce_row(minute, &nonce.0), value: vec![1], expect: Expect::Absent };
+        if self.seen_recently(minute, &nonce.0).await? {
+            return Err(Rejection::from(Code::LoginReplayed).into());
+        }
+        let outcome = match login.purpose() {
+            Purpose::Voucher { .. } => self.as_registrar("Voucher", |r| r.issue_voucher(&login))?,
+            Purpose::Preview => Registrar::preview(self.shelf.inventory(login.local()).await?),
+            Purpose::Watch { proof } => self.watch(&login, proof).await?,
+        };
+        let answer = self.as_registrar("LoginAnswer", |r| r.answer_login(&login, outcome))?;
+        match self.commit("login", &login.id().0, vec![nonce_op], vec![answer]).await {
+            Err(ServiceError::Raced) => Err(Rejection::from(Code::LoginReplayed).into()),
+            other => other,
+        }
+    }
+
+    /// Nonces are kept by minute for the whole login window, on both sides of it.
+    async fn seen_recently(&self, minute: u64, nonce: &[u8; 16]) -> Result<bool, ServiceError> {
+        let window = waybill_protocol::registrar::LOGIN_WINDOW_SECONDS / 60 * 2 + 1;
+        for earlier in minute.saturating_sub(window)..=minute {
+            if self.shell.store.load(Space::Nonce, &nonce_row(earlier, nonce)).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn watch(&self, login: &waybill_protocol::registrar::LoginVerified, proof: &ProofId) -> Result<LoginOutcome, ServiceError> {
+        let found = match (self.source_case(proof).await?, self.destination_case(proof).await?) {
+            (Some((case, _)), _) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
+            (_, Some((case, _))) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
+            // Somebody else's case looks like no case.
+            _ => None,
+        };
+        Ok(found.map_or(LoginOutcome::Refused { code: Code::UnknownCase }, |(state, code)| LoginOutcome::Watch {
+            state: state.to_owned(),
+            code,
+        }))
+    }
+
+    async fn presentation(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
+        let opened = self.as_destination("Presentation", |d| d.open_presentation(sealed))?;
+        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
+        let verified = self.as_destination("Presentation", |d| {
+            d.verify_presenter(opened, registered.as_ref()).and_then(|presenter| d.verify_presentation(presenter))
+        })?;
+        let proof = verified.proof();
+        if let Some((case, _)) = self.destination_case(&proof).await? {
+            return self.presented_again(&case, &verified).await;
+        }
+        let ours = self.shelf.demographics(verified.local()).await?;
+        let (secret, (case, effects)) = self.as_destination("TransferRequest", |d| d.open_case(verified, &ours, 1))?;
+        self.one_time.keep(&case.session.0, &secret).map_err(|e| ServiceError::unavailable("the one-time key folder", e))?;
+        let session = super::work::session_op(&case);
+        self.save_destination("presented", &case, Expect::Absent, vec![session], effects).await
+    }
+
+    /// One proof, one transfer: the patient is told so, signed.
+    async fn presented_again(&self, case: &DestinationCase, verified: &PresentationVerified) -> Result<(), ServiceError> {
+        let refusal = self.as_destination("Refusal", |d| d.refuse_presentation(verified, Code::ProofSpent));
+        self.commit("presented-again", &case.proof.0, Vec::new(), refusal.into_iter().collect()).await?;
+        Err(Rejection::from(Code::ProofSpent).into())
+    }
+
+    async fn transfer_request(&self, parcel: &Parcel) -> Result<(), ServiceError> {
+        let received = Received::parse(parcel)?;
+        let (proof, session, attempt) = (received.proof(), received.session(), received.attempt());
+        let existing = self.source_case(&proof).await?;
+        if let Some((case, _)) = &existing
+            && case.session == session
+        {
+            return self.requested_again(case).await;
+        }
+        let sender = self.as_source("TransferRequest", |s| s.verify_sender(received))?;
+        let (to, seal_to) = (sender.sender().clone(), sender.session_key().clone());
+        let outcome = self.check_request(sender, existing, attempt).await;
+        if let Err(ServiceError::Rejected(rejection)) = &outcome {
+            let refusal =
+                self.as_source("Refusal", |s| s.refuse(proof, session, attempt, &to, &seal_to, rejection.code));
+            self.commit("request-refused", &proof.0, Vec::new(), refusal).await?;
+        }
+        outcome
+    }
+
+    async fn check_request(
+        &self,
+        sender: waybill_protocol::source::SenderVerified,
+        existing: Option<(SourceCase, u64)>,
+        attempt: u32,
+    ) -> Result<(), ServiceError> {
+        let opened = self.as_source("TransferRequest", |s| {
+            let checked = s.verify_proof(sender)?;
+            let parties = s.verify_parties(checked)?;
+            s.open_consent(s.verify_window(parties)?)
+        })?;
+        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
+        let consent = self.as_source("TransferRequest", |s| s.verify_consent(opened, registered.as_ref()))?;
+        let expect = match &existing {
+            None => Expect::Absent,
+            // Our own durable row: one session a proof, unless we ourselves declared the attempt failed.
+            Some((case, version)) if case.state == SourceState::AttemptFailed && attempt == case.attempt + 1 => {
+                Expect::Version(*version)
+            }
+            Some(_) => return Err(Rejection::from(Code::ProofSpent).into()),
+        };
+        let ours = self.shelf.demographics(consent.local()).await?;
+        let known = self.known_checkpoint().await?.map_or(0, |c| c.size);
+        let (case, effects) =
+            self.as_source("Redeem", |s| s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known)))?;
+        let spent = Op::Put {
+            space: Space::Spent,
+            key: spent_row(&case.proof, case.attempt),
+            value: case.session.as_bytes().to_vec(),
+            expect: Expect::Absent,
+        };
+        self.save_source("requested", &case, expect, vec![spent], effects).await
+    }
+
+    /// The destination asks again for a session that is under way: what was sent is sent again.
+    async fn requested_again(&self, case: &SourceCase) -> Result<(), ServiceError> {
+        let Some(effects) = self.as_source("Manifest", |s| s.resend_manifest(case)) else { return Ok(()) };
+        let ops = super::work::blob_items(self, case).await?;
+        self.commit("manifest-again", &case.proof.0, ops, vec![effects]).await
+    }
+
+    async fn known_checkpoint(&self) -> Result<Option<Checkpoint>, ServiceError> {
+        let Some(found) = self.shell.store.load(Space::Checkpoint, &checkpoint_row()).await? else { return Ok(None) };
+        let text = std::str::from_utf8(&found.value).map_err(|_| ServiceError::Corrupt("checkpoint"))?;
+        Checkpoint::parse(text).map(Some).map_err(|_| ServiceError::Corrupt("checkpoint"))
+    }
+
+    async fn grant(&self, body: GrantBody) -> Result<(), ServiceError> {
+        let id = peek(&body.grant)?.proof;
+        run_again(|| async {
+            let (case, version) = self.source_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            if case.state != SourceState::Redeeming {
+                return Ok(());
+            }
+            let known = self.known_checkpoint().await?;
+            let (_, checkpoint, (case, effects)) =
+                self.as_source("Grant", |s| s.handle_grant(case, body.clone(), known.as_ref()))?;
+            let newest = checkpoint.checkpoint();
+            let mut ops = Vec::new();
+            if known.is_none_or(|known| newest.size > known.size) {
+                let value = newest.to_text().into_bytes();
+                ops.push(Op::Put { space: Space::Checkpoint, key: checkpoint_row(), value, expect: Expect::Any });
+            }
+            self.save_source("granted", &case, Expect::Version(version), ops, effects).await
+        })
+        .await
+    }
+
+    async fn manifest(&self, body: ManifestBody) -> Result<(), ServiceError> {
+        let Some(id) = self.case_of_session(&body.session).await? else {
+            return Err(Rejection::from(Code::UnknownCase).into());
+        };
+        run_again(|| async {
+            let (case, version) = self.destination_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            if case.state != DestinationState::Requested {
+                return Ok(());
+            }
+            let secret = self.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
+            let result = self.as_destination("Manifest", |d| {
+                d.handle_manifest(case.clone(), &body, &secret, self.largest_stream_bytes)
+            });
+            match result {
+                Ok((case, effects)) => {
+                    self.save_destination("manifest", &case, Expect::Version(version), Vec::new(), effects).await
+                }
+                Err(rejection) if rejection.code == Code::ManifestTooLarge => {
+                    let (case, effects) = self.as_destination("Refusal", |d| d.give_up(case, rejection.code));
+                    self.save_destination("gave-up", &case, Expect::Version(version), Vec::new(), effects).await
+                }
+                // Anybody can post a forged manifest: it is ignored, the genuine one may still come.
+                Err(rejection) => Err(rejection.into()),
+            }
+        })
+        .await
+    }
+
+    /// A destination's cases are keyed by proof; the session names one of the open ones.
+    async fn case_of_session(&self, session: &waybill_protocol::ids::SessionId) -> Result<Option<ProofId>, ServiceError> {
+        let Some(found) = self.shell.store.load(Space::Unique, &super::work::session_row(session)).await? else { return Ok(None) };
+        let id: [u8; 32] = found.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("session"))?;
+        Ok(Some(ProofId(Digest(id))))
+    }
+
+    pub(super) fn one_time_key(&self, session: &Digest) -> Result<Option<waybill_crypto::keys::HpkeSecretKey>, ServiceError> {
+        self.one_time.find(session).map_err(|e| ServiceError::unavailable("the one-time key folder", e))
+    }
+
+    async fn release(&self, body: ReleaseBody) -> Result<(), ServiceError> {
+        let id = peek(&body.release)?.proof;
+        run_again(|| async {
+            let (case, version) = self.destination_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            if case.state != DestinationState::Delivered {
+                return Ok(());
+            }
+            let secret = self.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
+            let (_, (case, effects)) =
+                self.as_destination("KeyRelease", |d| d.handle_release(case, body.clone(), &secret))?;
+            self.save_destination("key-held", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+
+    async fn statement(&self, body: StatementBody) -> Result<(), ServiceError> {
+        let id = peek(&body.statement)?.proof;
+        run_again(|| async {
+            if let Some((case, version)) = self.source_case(&id).await? {
+                let secret = self.one_time_key(&super::work::reply_slot(&case))?;
+                let (case, effects) =
+                    self.as_source("CaseStatement", |s| s.handle_statement(case, body.clone(), secret.as_ref()))?;
+                return self.save_source("closed", &case, Expect::Version(version), Vec::new(), effects).await;
+            }
+            if let Some((case, version)) = self.destination_case(&id).await? {
+                let (case, effects) = self.as_destination("CaseStatement", |d| d.handle_statement(case, body.clone()))?;
+                return self.save_destination("closed", &case, Expect::Version(version), Vec::new(), effects).await;
+            }
+            Err(Rejection::from(Code::UnknownCase).into())
+        })
+        .await
+    }
+
+    async fn revocation(&self, body: RevocationBody) -> Result<(), ServiceError> {
+        let id = peek(&body.revocation)?.proof;
+        run_again(|| async {
+            if let Some((case, version)) = self.source_case(&id).await? {
+                let (case, effects) = self.as_source("Revocation", |s| s.handle_revocation(case, &body))?;
+                return self.save_source("revoked", &case, Expect::Version(version), Vec::new(), effects).await;
+            }
+            if let Some((case, version)) = self.destination_case(&id).await? {
+                let (case, effects) = self.as_destination("Revocation", |d| d.handle_revocation(case, &body))?;
+                return self.save_destination("revoked", &case, Expect::Version(version), Vec::new(), effects).await;
+            }
+            Err(Rejection::from(Code::UnknownCase).into())
+        })
+        .await
+    }
+
+    async fn refusal(&self, body: RefusalBody) -> Result<(), ServiceError> {
+        let id = ProofId(peek(&body.refusal)?.subject);
+        run_again(|| async {
+            if let Some((case, version)) = self.source_case(&id).await? {
+                let (case, effects) = self.as_source("Refusal", |s| s.handle_refusal(case, &body))?;
+                return self.save_source("refused", &case, Expect::Version(version), Vec::new(), effects).await;
+            }
+            let (case, version) = self.destination_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            let secret = self.one_time_key(&case.session.0)?;
+            let (case, effects) = self.as_destination("Refusal", |d| d.handle_refusal(case, &body, secret.as_ref()))?;
+            self.save_destination("refused", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+}
+
+fn open<T: Encode<()> + for<'b> Decode<'b, ()>>(parcel: &Parcel) -> Result<T, Rejection> {
+    Ok(parcel.open(parcel.kind, "parcel body")?)
+}
+
+fn peek<M: waybill_protocol::signed::Message + Clone>(bytes: &waybill_protocol::signed::SignedBytes<M>) -> Result<M, Rejection> {
+    Ok(bytes.parse()?.peek().clone())
+}
+
+#[async_trait]
+impl Sleeper for Engine {
+    /// Past the proof's end the authority has decided; its statement closes the case. Until it comes, look again in an hour.
+    async fn wake(&self, case: Digest) -> Result<(), ServiceError> {
+        tracing::info!(%case, "a case waits for the authority's statement");
+        let at = self.shell.clock.now_ms().saturating_add(3_600_000);
+        let timer = waybill_store::Timer { key: case_timer(&case), at, payload: case.0.to_vec() };
+        self.shell.store.commit(Batch::new("deadline-moved").with(Op::SetTimer(timer))).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The relay: an untrusted host of mailboxes for parties that only dial out.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use waybill_crypto::backend::Backend;
+
+use crate::clock::Clock;
+use crate::config::{Anchored, LogConfig, MailboxConfig, ServerConfig};
+use crate::mailbox::{self, Mailboxes};
+use crate::net::server::Drain;
+use crate::net::tls::ClientAuth;
+use crate::shell::{Shell, StartError};
+
+/// How often what nobody fetched is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The configuration file of a relay.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Where and with which certificates.
+    pub server: ServerConfig,
+    /// Quotas and lifetimes.
+    #[serde(default)]
+    pub mailboxes: MailboxConfig,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+impl Anchored for RelayConfig {
+    fn anchor(&mut self, folder: &Path) {
+        self.server.anchor(folder);
+    }
+}
+
+/// A relay that is bound and ready to run.
+pub struct Relay {
+    shell: Shell,
+    mailboxes: Arc<Mailboxes>,
+    shutdown: CancellationToken,
+}
+
+impl Relay {
+    /// Opens the data folder and binds the port; `shutdown` will end it.
+    pub async fn start(
+        config: &RelayConfig,
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let shell = Shell::open(&config.server, ClientAuth::Optional).await?;
+        let settings = config.mailboxes.settings(shell.hosts.clone());
+        let (store, objects) = (shell.store.clone(), shell.objects.clone());
+        let mailboxes = Mailboxes::new(store, objects, backend, clock, settings, shutdown.clone());
+        Ok(Self { shell, mailboxes, shutdown })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.shell.address()
+    }
+
+    /// Serves until the shutdown signal, then drains.
+    pub async fn run(self) -> Drain {
+        let sweeper = tokio::spawn(self.mailboxes.clone().sweep_regularly(SWEEP_INTERVAL, self.shutdown.clone()));
+        let drain = self.shell.serve(mailbox::router(self.mailboxes), Router::new(), self.shutdown).await;
+        if let Err(error) = sweeper.await {
+            tracing::error!(%error, "the sweeper failed");
+        }
+        drain
+    }
+}
+
+/// Runs a relay until `shutdown`.
+pub async fn run_relay(
+    config: &RelayConfig,
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> Result<Drain, StartError> {
+    Ok(Relay::start(config, backend, clock, shutdown).await?.run().await)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,392 @@
+//! Freezing: what exactly one case exports, decided once and kept until the case closes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use waybill_crypto::lthash::{Element, RecordDigest, Resource as DigestedResource, SaltSecret};
+use waybill_protocol::ids::{SessionId, Timestamp};
+use waybill_protocol::messages::TypeCount;
+use waybill_protocol::registrar::LocalPatient;
+use waybill_protocol::source::{Granted, SourceCase};
+use waybill_record::closure::{Dangling, Decision, Frontier, Reached, Visitor, close};
+use waybill_record::digest::Inventory;
+use waybill_record::facts::facts;
+use waybill_record::hides::Hides;
+use waybill_record::loss::{LossOutcome, LossReport, MAX_LISTED_ITEMS};
+use waybill_record::resource::ResourceKey;
+use waybill_record::scope::{self, Scope, WithheldReason};
+use waybill_record::types::ResourceType;
+use waybill_store::{Batch, Expect, Key, Op, Space};
+
+use super::bridge::{Bridge, Writer};
+use super::error::ShelfError;
+use super::frontier::StoreFrontier;
+use super::load::{origins_of, patient_id};
+use super::pool::LocalPool;
+use super::rows::{self, Held, SnapshotRow, Verdict};
+use super::{Shelf, type_counts};
+
+/// Decisions read from the frontier at once.
+const PAGE: usize = 500;
+/// The reason a resource filed from elsewhere stays when the hospital's own record uses its type and id otherwise.
+const ID_IN_USE: &str = "id-in-use";
+/// The reason what another hospital filed stays when that hospital's Patient does not travel with it: the destination
+/// could not tell that both ids are one person.
+const PATIENT_LEFT_OUT: &str = "patient-left-out";
+/// What the destination is told of everything withheld: scope and hides must not be told apart.
+const WITHHELD: &str = "withheld";
+
+/// A frozen record in numbers; always `held = offered + withheld + not_movable`.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SnapshotSummary {
+    /// When it was frozen.
+    #[n(0)]
+    pub snapshot_at: Timestamp,
+    /// Resources reached in all.
+    #[n(1)]
+    pub held: u64,
+    /// In scope: these travel.
+    #[n(2)]
+    pub offered: u64,
+    /// Kept back by scope or hides.
+    #[n(3)]
+    pub withheld: u64,
+    /// Not this patient's alone.
+    #[n(4)]
+    pub not_movable: u64,
+    /// What travels, by type, ascending.
+    #[n(5)]
+    pub inventory: Vec<TypeCount>,
+    /// Digest of what travels.
+    #[n(6)]
+    pub digest_scope: RecordDigest,
+    /// Digest of all that could.
+    #[n(7)]
+    pub digest_full: RecordDigest,
+    /// The loss report as far as the destination is told: numbers of what stays, never items. CBOR.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub loss: Vec<u8>,
+}
+
+impl std::fmt::Debug for SnapshotSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SnapshotSummary({} of {} resources)", self.offered, self.held)
+    }
+}
+
+impl Shelf {
+    /// Freezes the record of a granted case: what travels, what is withheld, what cannot travel, and the bytes of the first.
+    ///
+    /// Later changes of the record do not reach the snapshot. A session that was frozen before keeps its snapshot.
+    ///
+    /// # Errors
+    /// [`ShelfError::WrongCase`] when the grant is another case's, [`ShelfError::NoSuchPatient`].
+    pub async fn freeze(
+        &self,
+        granted: &Granted,
+        case: &SourceCase,
+        now: Timestamp,
+    ) -> Result<SnapshotSummary, ShelfError> {
+        if granted.proof() != case.proof {
+            return Err(ShelfError::WrongCase);
+        }
+        self.freeze_scope(case.session, case.local.clone(), case.scope.clone(), case.hides.clone(), now).await
+    }
+
+    /// Freezes without a grant: for what stays inside the hospital.
+    pub(super) async fn freeze_scope(
+        &self,
+        session: SessionId,
+        patient: LocalPatient,
+        scope: Scope,
+        hides: Hides,
+        now: Timestamp,
+    ) -> Result<SnapshotSummary, ShelfError> {
+        let salts = Arc::clone(&self.salts);
+        self.run(Key::build().fixed(session.as_bytes()).done(), move |bridge| {
+            let freezer = Freezer::start(bridge, &salts, session, patient, scope, hides)?;
+            match freezer {
+                Start::Frozen(summary) => Ok(*summary),
+                Start::Fresh(freezer) => freezer.freeze(now),
+            }
+        })
+        .await
+    }
+}
+
+/// The summary of a session that is frozen.
+pub(super) fn summary(bridge: &Bridge, session: &SessionId) -> Result<Option<SnapshotSummary>, ShelfError> {
+    let row = bridge.load(Space::Snapshot, &rows::snapshot_meta(session))?;
+    row.map(|row| rows::decode("snapshots", &row.value)).transpose()
+}
+
+enum Start<'a> {
+    Frozen(Box<SnapshotSummary>),
+    Fresh(Box<Freezer<'a>>),
+}
+
+/// A freeze under way.
+struct Freezer<'a> {
+    bridge: &'a Bridge,
+    writer: Writer<'a>,
+    salts: &'a SaltSecret,
+    session: SessionId,
+    rows: Key,
+    patient: LocalPatient,
+    scope: Scope,
+    hides: Hides,
+    inventory: Inventory,
+    digest_scope: RecordDigest,
+    digest_full: RecordDigest,
+    /// The hospital's own report, with items.
+    loss: LossReport,
+    /// What the destination is told: how many of which type stay, and why.
+    kept_back: BTreeMap<(ResourceType, LossOutcome, String), u64>,
+}
+
+impl<'a> Freezer<'a> {
+    fn start(
+        bridge: &'a Bridge,
+        salts: &'a SaltSecret,
+        session: SessionId,
+        patient: LocalPatient,
+        scope: Scope,
+        hides: Hides,
+    ) -> Result<Start<'a>, ShelfError> {
+        if let Some(summary) = summary(bridge, &session)? {
+            return Ok(Start::Frozen(Box::new(summary)));
+        }
+        let rows = rows::snapshot_rows(&session);
+        let clear = Op::DeletePrefix { space: Space::Snapshot, prefix: rows.clone() };
+        bridge.commit(Batch::new("shelf-freeze-clear").with(clear))?;
+        bridge.release(&rows::snapshot_holder(&session))?;
+        Ok(Start::Fresh(Box::new(Self {
+            bridge,
+            writer: Writer::new(bridge, "shelf-freeze"),
+            salts,
+            session,
+            rows,
+            patient,
+            scope,
+            hides,
+            inventory: Inventory::default(),
+            digest_scope: RecordDigest::new(),
+            digest_full: RecordDigest::new(),
+            loss: LossReport::new(),
+            kept_back: BTreeMap::new(),
+        })))
+    }
+
+    fn freeze(mut self, now: Timestamp) -> Result<SnapshotSummary, ShelfError> {
+        let work = Key::build().text("freeze").fixed(self.session.as_bytes()).done();
+        let pool = LocalPool::new(self.bridge);
+        let mut frontier = StoreFrontier::new(self.bridge, work)?;
+        let mut dangling = DanglingList::default();
+        close(&patient_id(&self.patient)?, &pool, &mut frontier, &mut dangling)?;
+        self.add_own(&pool, &frontier)?;
+        self.add_charts()?;
+        let told = self.told(&dangling)?;
+        let counts = self.loss.counts();
+        let summary = SnapshotSummary {
+            snapshot_at: now,
+            held: counts.held,
+            offered: counts.offered,
+            withheld: counts.withheld,
+            not_movable: counts.not_movable,
+            inventory: type_counts(&self.inventory),
+            digest_scope: self.digest_scope,
+            digest_full: self.digest_full,
+            loss: rows::encode(&told),
+        };
+        frontier.clear()?;
+        // The summary is the mark that the snapshot is whole.
+        let batch = Batch::new("shelf-frozen")
+            .put(Space::Snapshot, rows::snapshot_meta(&self.session), rows::encode(&summary), Expect::Any)
+            .put(Space::Loss, rows::loss(&self.session), rows::encode(&self.loss), Expect::Any);
+        self.bridge.commit(batch)?;
+        Ok(summary)
+    }
+
+    fn add_own(&mut self, pool: &LocalPool<'_>, frontier: &StoreFrontier<'_>) -> Result<(), ShelfError> {
+        let mut after = None;
+        loop {
+            let page = frontier.decided(after.as_ref(), PAGE)?;
+            for (key, decision) in &page {
+                self.bridge.check()?;
+                match decision {
+                    Decision::NotMovable(reason) => self.leave(key, "", reason.code(), None)?,
+                    Decision::Movable { .. } => {
+                        let held = pool.held(key)?.ok_or(ShelfError::Damaged("resources"))?;
+                        self.consider(key, "", held)?;
+                    }
+                }
+            }
+            if page.len() < PAGE {
+                return self.writer.flush();
+            }
+            after = page.into_iter().next_back().map(|(key, _)| key);
+        }
+    }
+
+    /// What was filed from elsewhere travels too, under the ids it came with, unless they are in use already.
+    fn add_charts(&mut self) -> Result<(), ShelfError> {
+        for (origin, about) in origins_of(self.bridge, &self.patient)? {
+            let prefix = rows::chart(&self.patient, &origin);
+            let travels = self.loss.counts().offered == 0 || self.patients_travel(&prefix, &about.patient_ids)?;
+            let bridge = self.bridge;
+            let mut last = None;
+            bridge.for_each(Space::Chart, &prefix, &mut |key, row| {
+                let resource = rows::resource_after(&key, &prefix, "charts")?;
+                let held: Held = rows::decode("charts", &row)?;
+                let earlier = if last.as_ref() == Some(&resource) { None } else { self.earlier(&resource)? };
+                match earlier {
+                    Some(row) if row.sha256 == Some(held.sha256) => {}
+                    None if last.as_ref() != Some(&resource) && travels => self.consider(&resource, &origin, held)?,
+                    None if last.as_ref() != Some(&resource) => {
+                        self.leave(&resource, &origin, PATIENT_LEFT_OUT, Some(&held))?;
+                    }
+                    _ => self.leave(&resource, &origin, ID_IN_USE, Some(&held))?,
+                }
+                last = Some(resource);
+                Ok(())
+            })?;
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Whether every Patient resource of another hospital's part is offered.
+    fn patients_travel(&self, prefix: &Key, ids: &[String]) -> Result<bool, ShelfError> {
+        for id in ids {
+            let key = ResourceKey::new("Patient", id).map_err(|_| ShelfError::Damaged("charts"))?;
+            let Some(row) = self.bridge.first(Space::Chart, &rows::under(prefix, &key))? else { return Ok(false) };
+            let held: Held = rows::decode("charts", &row)?;
+            if self.decide(&key, &self.bridge.body(&held)?) != Ok(None) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The row of a resource that an earlier part of the record has.
+    fn earlier(&self, key: &ResourceKey) -> Result<Option<SnapshotRow>, ShelfError> {
+        let row = self.bridge.first(Space::Snapshot, &rows::under(&self.rows, key))?;
+        row.map(|row| rows::decode("snapshots", &row)).transpose()
+    }
+
+    /// Why the patient keeps a resource back, nothing if it travels; an error when the bytes cannot be read.
+    fn decide(&self, key: &ResourceKey, body: &[u8]) -> Result<Option<WithheldReason>, ()> {
+        if self.hides.contains(key.resource_type.as_str(), key.id.as_str()) {
+            return Ok(Some(WithheldReason::Hidden));
+        }
+        match self.scope.decide(&facts(body).map_err(|_| ())?) {
+            scope::Decision::InScope => Ok(None),
+            scope::Decision::Withheld(reason) => Ok(Some(reason)),
+        }
+    }
+
+    fn consider(&mut self, key: &ResourceKey, origin: &str, mut held: Held) -> Result<(), ShelfError> {
+        let body = self.bridge.body(&held)?;
+        let Ok(withheld) = self.decide(key, &body) else { return self.leave(key, origin, "unreadable", Some(&held)) };
+        let (resource_type, id, version) = (key.resource_type.as_str(), key.id.as_str(), held.version.as_deref());
+        let digested = DigestedResource { resource_type, id, version, sha256: held.sha256 };
+        let salt = self.salts.salt(self.patient.0.as_bytes(), &digested);
+        let element = Element { salt, resource_type, id, version, sha256: held.sha256 };
+        self.digest_full.add(&element);
+        let (verdict, reason, sha256) = match withheld {
+            None => (Verdict::Offered, None, Some(held.sha256)),
+            Some(reason) => (Verdict::Withheld, Some(reason.code().to_owned()), Some(held.sha256)),
+        };
+        if let Some(reason) = &reason {
+            self.loss.withhold(key, reason);
+            self.keep_back(key, LossOutcome::Withheld, WITHHELD);
+            return self.write(key, origin, &SnapshotRow { verdict, reason: Some(reason.clone()), sha256, held: None });
+        }
+        self.digest_scope.add(&element);
+        self.inventory.add(key.resource_type, held.size_bytes);
+        self.loss.offer(key);
+        if self.hides.mentioned_in(&body) {
+            self.loss.note_still_mentioned(key);
+        }
+        held.salt = Some(ByteVec::from(salt.as_ref().to_vec()));
+        self.writer.share(&rows::snapshot_holder(&self.session), &held);
+        self.write(key, origin, &SnapshotRow { verdict, reason, sha256, held: Some(held) })
+    }
+
+    fn leave(
+        &mut self,
+        key: &ResourceKey,
+        origin: &str,
+        reason: &str,
+        held: Option<&Held>,
+    ) -> Result<(), ShelfError> {
+        self.loss.leave(key, reason);
+        self.keep_back(key, LossOutcome::NotMovable, reason);
+        let (reason, sha256) = (Some(reason.to_owned()), held.map(|held| held.sha256));
+        self.write(key, origin, &SnapshotRow { verdict: Verdict::NotMovable, reason, sha256, held: None })
+    }
+
+    fn keep_back(&mut self, key: &ResourceKey, outcome: LossOutcome, reason: &str) {
+        *self.kept_back.entry((key.resource_type, outcome, reason.to_owned())).or_default() += 1;
+    }
+
+    fn write(&mut self, key: &ResourceKey, origin: &str, row: &SnapshotRow) -> Result<(), ShelfError> {
+        let key = rows::under(&self.rows, key).extend().text(origin);
+        // Two versions of one resource in one chart need two rows.
+        let key = match (row.verdict, row.sha256) {
+            (Verdict::NotMovable, Some(sha256)) => key.fixed(sha256.as_bytes()).done(),
+            _ => key.done(),
+        };
+        self.writer.put(Space::Snapshot, key, rows::encode(row))
+    }
+
+    /// Notes what leads nowhere, and makes the part of the report that the destination is told.
+    ///
+    /// Security: an unresolved reference names the resource it stands in, so of withheld ones nothing is told.
+    fn told(&mut self, dangling: &DanglingList) -> Result<LossReport, ShelfError> {
+        let mut told = LossReport::new();
+        for ((resource_type, outcome, reason), number) in &self.kept_back {
+            told.add_kept_back(*resource_type, *outcome, reason, *number);
+        }
+        for dangling in &dangling.listed {
+            let (from, path, reason) = (&dangling.from, &dangling.path, dangling.reason.code());
+            self.loss.note_unresolved(from, path, reason);
+            if self.earlier(from)?.is_some_and(|row| row.verdict == Verdict::Offered) {
+                told.note_unresolved(from, path, reason);
+            }
+        }
+        // Beyond the lists only the numbers grow; which of these travel is known only when everything does.
+        if let Some(last) = dangling.listed.last() {
+            let is_whole = self.loss.counts().withheld == 0;
+            for _ in 0..dangling.unlisted {
+                self.loss.note_unresolved(&last.from, &last.path, last.reason.code());
+                if is_whole {
+                    told.note_unresolved(&last.from, &last.path, last.reason.code());
+                }
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// The first references that lead nowhere.
+#[derive(Default)]
+struct DanglingList {
+    listed: Vec<Dangling>,
+    unlisted: u64,
+}
+
+impl Visitor for DanglingList {
+    fn decided(&mut self, _: &Reached, _: Decision) {}
+
+    fn dangling(&mut self, dangling: Dangling) {
+        if self.listed.len() < MAX_LISTED_ITEMS {
+            self.listed.push(dangling);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+}
