@@ -5,6 +5,12 @@
 
 pub mod dates;
 pub mod facts;
+pub mod sample;
+pub mod loss;
+pub mod compare;
+pub mod identity;
+pub mod frame;
+pub mod digest;
 pub mod hides;
 pub mod json;
 pub mod resource;
