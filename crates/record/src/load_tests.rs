@@ -284,17 +284,17 @@ fn bad_input_names_place_and_rule_and_files_nothing() {
             bundle("batch", &[good, r#"{"resource":{"resourceType":"Flag","id":"a b"}}"#]),
             "in, entry 2: the id is not 1 to 64 characters of A-Z, a-z, 0-9, '-' and '.'",
         ),
-        (bundle("batch", &[good, &deep]), "in, entry 2: not valid JSON: nested too deeply at byte 105"),
+        (bundle("batch", &[good, &deep]), "in, entry 2: not valid JSON: nested too deeply at byte 110"),
         (bundle("batch", &[good, "7"]), "in, entry 2: not a JSON object"),
-        (bundle("batch", &[good]).replace("]}", "],}"), "in: unexpected byte at byte 93"),
-        (bundle("batch", &[good]).replace("]}", "]"), "in: the text ends too early at byte 92"),
+        (bundle("batch", &[good]).replace("]}", "],}"), "in: unexpected byte at byte 96"),
+        (bundle("batch", &[good]).replace("]}", "]"), "in: the text ends too early at byte 95"),
         (
             bundle("batch", &[good]).replace("]}", r#"],"type":1}"#),
-            "in: a key that stands twice in one object at byte 100",
+            "in: a key that stands twice in one object at byte 103",
         ),
         (
             bundle("batch", &[good]).replace("]}", r#"],"x":{"a":1,"a":2}}"#),
-            "in: a key that stands twice in one object at byte 104",
+            "in: a key that stands twice in one object at byte 107",
         ),
         (
             format!("{}\n{}\n", r#"{"resourceType":"Flag","id":"f"}"#, "{bad}"),
