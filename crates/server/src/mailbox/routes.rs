@@ -36,62 +36,59 @@ pub fn router(mailboxes: Arc<Mailboxes>) -> Router {
         .with_state(mailboxes)
 }
 
-impl IntoResponse for MailboxError {
-    fn into_response(self) -> Response {
-        let problem = match &self {
-            Self::Unknown => Problem::new(StatusCode::NOT_FOUND, "unknown-mailbox", "there is no such mailbox here"),
-            Self::Absent => Problem::not_found(),
-            Self::Proof(why) => {
+impl From<MailboxError> for Problem {
+    fn from(error: MailboxError) -> Self {
+        match &error {
+            MailboxError::Unknown => {
+                Problem::new(StatusCode::NOT_FOUND, "unknown-mailbox", "there is no such mailbox here")
+            }
+            MailboxError::Absent => Problem::not_found(),
+            MailboxError::Proof(why) => {
                 Problem::new(StatusCode::FORBIDDEN, "mailbox-proof", "the proof of the mailbox' key is refused")
                     .with_detail(*why)
             }
-            Self::Session => {
+            MailboxError::Session => {
                 Problem::new(StatusCode::UNAUTHORIZED, "mailbox-session", "a session of this mailbox is needed")
             }
-            Self::TooMany { retry_after_seconds } => Problem::too_many(*retry_after_seconds),
-            Self::Full => {
+            MailboxError::TooMany { retry_after_seconds } => Problem::too_many(*retry_after_seconds),
+            MailboxError::Full => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "mailbox-full", "the mailbox or its host is full")
                     .with_retry_after(60)
             }
-            Self::TooLarge(limit) => Problem::too_large(*limit),
-            Self::HashMismatch => Problem::new(
+            MailboxError::TooLarge(limit) => Problem::too_large(*limit),
+            MailboxError::HashMismatch => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "hash-mismatch",
                 "the bytes have another SHA-256 than announced",
             ),
-            Self::Busy => Problem::unavailable(),
-            Self::Damaged | Self::Store(_) => {
-                tracing::error!(error = &self as &dyn std::error::Error, "the mailbox store failed");
+            MailboxError::Busy => Problem::unavailable(),
+            MailboxError::Damaged | MailboxError::Store(_) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the mailbox store failed");
                 Problem::unavailable()
             }
-        };
-        problem.into_response()
+        }
     }
 }
 
-type Answer = Result<Response, Response>;
+type Answer = Result<Response, Problem>;
 
-fn refuse(error: impl IntoResponse) -> Response {
-    error.into_response()
+fn mailbox_id(text: &str) -> Result<MailboxId, Problem> {
+    text.parse().map_err(|_| MailboxError::Unknown.into())
 }
 
-fn mailbox_id(text: &str) -> Result<MailboxId, Response> {
-    text.parse().map_err(|_| refuse(MailboxError::Unknown))
-}
-
-fn blob_address(text: &str) -> Result<Address, Response> {
-    Address::parse(text).map_err(|_| refuse(Problem::malformed("a blob is named by 64 lower-case hex digits")))
+fn blob_address(text: &str) -> Result<Address, Problem> {
+    Address::parse(text).map_err(|_| Problem::malformed("a blob is named by 64 lower-case hex digits"))
 }
 
 /// Reads the bearer token and checks it against the mailbox; the same answer whether or not the mailbox exists.
-fn verify_session(mailboxes: &Mailboxes, id: &MailboxId, headers: &HeaderMap) -> Result<(), Response> {
+fn verify_session(mailboxes: &Mailboxes, id: &MailboxId, headers: &HeaderMap) -> Result<(), Problem> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let mut token = [0; 32];
     bearer
         .and_then(|text| hex::decode_to_slice(text, &mut token).ok())
         .ok_or(MailboxError::Session)
         .and_then(|()| mailboxes.verify_token(id, &token))
-        .map_err(refuse)
+        .map_err(Problem::from)
 }
 
 /// How large a body can become: its declared length, else the limit.
@@ -106,11 +103,11 @@ async fn create(
     body: Body,
 ) -> Answer {
     let id = mailbox_id(&id)?;
-    mailboxes.admit_control(&peer).map_err(refuse)?;
-    let body = read_body(body, CONTROL).await.map_err(refuse)?;
+    mailboxes.admit_control(&peer)?;
+    let body = read_body(body, CONTROL).await?;
     let request = from_cbor("create request", &body, MAX_CONTROL_BYTES)
-        .map_err(|_| refuse(Problem::malformed("not a mailbox create request")))?;
-    let new = mailboxes.create(&id, &request, peer.name()).await.map_err(refuse)?;
+        .map_err(|_| Problem::malformed("not a mailbox create request"))?;
+    let new = mailboxes.create(&id, &request, peer.name()).await?;
     Ok(if new { StatusCode::CREATED } else { StatusCode::OK }.into_response())
 }
 
@@ -121,18 +118,18 @@ async fn open_session(
     body: Body,
 ) -> Answer {
     let id = mailbox_id(&id)?;
-    mailboxes.admit_control(&peer).map_err(refuse)?;
-    let body = read_body(body, CONTROL).await.map_err(refuse)?;
+    mailboxes.admit_control(&peer)?;
+    let body = read_body(body, CONTROL).await?;
     let request = from_cbor("session request", &body, MAX_CONTROL_BYTES)
-        .map_err(|_| refuse(Problem::malformed("not a mailbox session request")))?;
-    let session = mailboxes.open_session(&id, &request).await.map_err(refuse)?;
+        .map_err(|_| Problem::malformed("not a mailbox session request"))?;
+    let session = mailboxes.open_session(&id, &request).await?;
     Ok(to_cbor(&session).into_response())
 }
 
 async fn remove(State(mailboxes): State<Arc<Mailboxes>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let id = mailbox_id(&id)?;
     verify_session(&mailboxes, &id, &headers)?;
-    mailboxes.delete(&id).await.map_err(refuse)?;
+    mailboxes.delete(&id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -143,12 +140,12 @@ async fn post_message(
     body: Body,
 ) -> Answer {
     let id = mailbox_id(&id)?;
-    mailboxes.admit_post(&peer).map_err(refuse)?;
+    mailboxes.admit_post(&peer)?;
     // An unknown mailbox is refused before its message is read.
-    mailboxes.load_mailbox(&id).await.map_err(refuse)?;
+    mailboxes.load_mailbox(&id).await?;
     let _memory = mailboxes.reserve(declared(&body, MAX_MESSAGE_BYTES)).await;
-    let body = read_body(body, MESSAGE).await.map_err(refuse)?;
-    mailboxes.post(&id, body).await.map_err(refuse)?;
+    let body = read_body(body, MESSAGE).await?;
+    mailboxes.post(&id, body).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
@@ -171,7 +168,7 @@ async fn messages(
     let id = mailbox_id(&id)?;
     verify_session(&mailboxes, &id, &headers)?;
     let after = query.after.filter(|seq| *seq <= i64::MAX as u64);
-    let letters = mailboxes.messages(&id, after, Duration::from_secs(query.wait)).await.map_err(refuse)?;
+    let letters = mailboxes.messages(&id, after, Duration::from_secs(query.wait)).await?;
     Ok(to_cbor(&letters).into_response())
 }
 
@@ -182,8 +179,8 @@ async fn acknowledge(
 ) -> Answer {
     let id = mailbox_id(&id)?;
     verify_session(&mailboxes, &id, &headers)?;
-    let seq = seq.parse().map_err(|_| refuse(Problem::malformed("a message is named by its number")))?;
-    mailboxes.acknowledge(&id, seq).await.map_err(refuse)?;
+    let seq = seq.parse().map_err(|_| Problem::malformed("a message is named by its number"))?;
+    mailboxes.acknowledge(&id, seq).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -194,11 +191,11 @@ async fn put_blob(
     body: Body,
 ) -> Answer {
     let (id, address) = (mailbox_id(&id)?, blob_address(&address)?);
-    mailboxes.admit_post(&peer).map_err(refuse)?;
-    mailboxes.verify_blob_room(&id, body.size_hint().lower()).await.map_err(refuse)?;
+    mailboxes.admit_post(&peer)?;
+    mailboxes.verify_blob_room(&id, &address, body.size_hint().lower()).await?;
     let _memory = mailboxes.reserve(declared(&body, MAX_BLOB_BYTES)).await;
-    let bytes = read_body(body, BLOB).await.map_err(refuse)?;
-    mailboxes.put_blob(&id, &address, bytes).await.map_err(refuse)?;
+    let bytes = read_body(body, BLOB).await?;
+    mailboxes.put_blob(&id, &address, bytes).await?;
     Ok(StatusCode::CREATED.into_response())
 }
 
@@ -209,7 +206,7 @@ async fn blob(
 ) -> Answer {
     let (id, address) = (mailbox_id(&id)?, blob_address(&address)?);
     verify_session(&mailboxes, &id, &headers)?;
-    Ok(mailboxes.blob(&id, &address).await.map_err(refuse)?.into_response())
+    Ok(mailboxes.blob(&id, &address).await?.into_response())
 }
 
 async fn delete_blob(
@@ -219,6 +216,6 @@ async fn delete_blob(
 ) -> Answer {
     let (id, address) = (mailbox_id(&id)?, blob_address(&address)?);
     verify_session(&mailboxes, &id, &headers)?;
-    mailboxes.delete_blob(&id, &address).await.map_err(refuse)?;
+    mailboxes.delete_blob(&id, &address).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

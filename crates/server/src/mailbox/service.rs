@@ -422,7 +422,7 @@ impl Mailboxes {
         if bytes.len() > MAX_BLOB_BYTES {
             return Err(MailboxError::TooLarge(MAX_BLOB_BYTES));
         }
-        self.verify_blob_room(id, bytes.len() as u64).await?;
+        self.verify_blob_room(id, address, bytes.len() as u64).await?;
         let size_bytes = bytes.len() as u64;
         // The object's lock spans file and row, so that nobody deletes the file between them.
         let _object = self.lock_object(address).await;
@@ -452,9 +452,18 @@ impl Mailboxes {
         Ok(())
     }
 
-    /// Refuses a blob early, before its bytes are read; the decision falls again when they are there.
-    pub(super) async fn verify_blob_room(&self, id: &MailboxId, size_bytes: u64) -> Result<(), MailboxError> {
+    /// Refuses a blob early, before its bytes are read; the decision falls again when they are there. One that is held already needs
+    /// no room: senders repeat themselves.
+    pub(super) async fn verify_blob_room(
+        &self,
+        id: &MailboxId,
+        address: &Address,
+        size_bytes: u64,
+    ) -> Result<(), MailboxError> {
         let (row, _) = self.load_mailbox(id).await?;
+        if self.has_blob(id, address).await? {
+            return Ok(());
+        }
         let quota = self.quota(&row);
         if row.blobs >= quota.blobs || row.blob_bytes + size_bytes > quota.blob_bytes {
             return Err(MailboxError::Full);

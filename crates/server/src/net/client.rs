@@ -133,7 +133,7 @@ pub enum ClientError {
         /// The status.
         status: StatusCode,
         /// What it says, when it says it as RFC 9457 asks.
-        problem: Option<ProblemDocument>,
+        problem: Option<Box<ProblemDocument>>,
         /// The raw body, bounded, for protocols that define their own error bodies.
         body: Bytes,
         /// `Retry-After`, when given. Units: seconds.
