@@ -24,7 +24,10 @@ pub mod root;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{CertificateError, ChainCache, Link, TrustAnchor, VerifiedCertificate, VerifiedIssuer, verify_chain};
+pub use chain::{
+    CertificateError, ChainCache, Link, TrustAnchor, VerifiedCertificate, VerifiedIssuer, verify_chain,
+    verify_chain_offline,
+};
 pub use issue::{CertificateSigner, IssueError, Issued, Issuer, KeySigner, PreparedCertificate, Subject, issue_root};
 pub use lint::{LintFailure, lint};
 pub use profile::{PartyName, PartyNameError, Profile};

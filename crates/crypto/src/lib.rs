@@ -11,6 +11,7 @@ pub const DOMAIN: &str = "waybill/1";
 mod encoding;
 
 pub mod backend;
+pub mod certificate;
 pub mod commitment;
 pub mod digest;
 pub mod hkdf;

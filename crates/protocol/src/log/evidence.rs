@@ -79,13 +79,13 @@ impl LogEvidence {
         let cosigned = policy.verify(backend, &self.checkpoint)?;
         let checkpoint = cosigned.checkpoint();
         let leaf = merkle::leaf_hash(&leaf_entry(kind, message_id, &self.nonce));
-        merkle::verify_inclusion(&leaf, self.index, checkpoint.size, &self.path, &checkpoint.root).map_err(|error| {
-            match error {
+        merkle::verify_inclusion(&leaf, self.index, checkpoint.size, &self.path, &checkpoint.root).map_err(
+            |error| match error {
                 merkle::MerkleError::Range => LogError::Range,
                 merkle::MerkleError::Length => LogError::ProofLength,
                 merkle::MerkleError::Root => LogError::NotIncluded,
-            }
-        })?;
+            },
+        )?;
         Ok(cosigned)
     }
 }

@@ -76,8 +76,7 @@ fn the_published_example_of_signed_notes_verifies() {
     let key: NoteKey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".parse().unwrap();
     assert_eq!(key.kind(), NoteKeyKind::Log);
     let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-    let signature =
-        "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
+    let signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
     let note = format!("{text}\n\u{2014} PeterNeumann {signature}\n");
     let parsed = Note::parse(note.as_bytes()).unwrap();
     assert_eq!(parsed.text(), text);
@@ -200,11 +199,8 @@ fn policies_that_prove_nothing_are_refused() {
     assert_eq!(new(vec![witness(0)], 0), Err(PolicyError::Quorum));
     assert_eq!(new(vec![witness(0)], 2), Err(PolicyError::Quorum));
     assert_eq!(new(vec![witness(0), witness(0)], 2), Err(PolicyError::Duplicate));
-    let renamed = NoteKey::new(
-        KeyName::parse("alias.example").unwrap(),
-        NoteKeyKind::Witness,
-        *witness(0).public_key(),
-    );
+    let renamed =
+        NoteKey::new(KeyName::parse("alias.example").unwrap(), NoteKeyKind::Witness, *witness(0).public_key());
     assert_eq!(new(vec![witness(0), renamed], 2), Err(PolicyError::Duplicate), "one key under two names");
     let own = NoteKey::new(KeyName::parse("own.example").unwrap(), NoteKeyKind::Witness, *log.public_key());
     assert_eq!(new(vec![own], 1), Err(PolicyError::Duplicate), "the log as its own witness");

@@ -429,9 +429,22 @@ mod tests {
         assert_eq!(path(TileKind::Hashes(1), 0, 8), "tile/1/000.p/8");
         assert_eq!(path(TileKind::Entries, 273, 112), "tile/entries/273.p/112");
         for bad in [
-            "tile/0/x001/234/067", "tile/0/1", "tile/0/0001", "tile/0/x000/001", "tile/0/001.p/256", "tile/0/001.p/0",
-            "tile/0/001.p/01", "tile/00/001", "tile/8/001", "tile/-1/001", "tile/data/001", "tile/0/001/", "tile/0/+01",
-            "0/001", "tile/0/", "tile/0/x018/x446/x744/x073/x709/x551/616",
+            "tile/0/x001/234/067",
+            "tile/0/1",
+            "tile/0/0001",
+            "tile/0/x000/001",
+            "tile/0/001.p/256",
+            "tile/0/001.p/0",
+            "tile/0/001.p/01",
+            "tile/00/001",
+            "tile/8/001",
+            "tile/-1/001",
+            "tile/data/001",
+            "tile/0/001/",
+            "tile/0/+01",
+            "0/001",
+            "tile/0/",
+            "tile/0/x018/x446/x744/x073/x709/x551/616",
         ] {
             assert_eq!(bad.parse::<TilePath>(), Err(TilePathError), "{bad}");
         }
