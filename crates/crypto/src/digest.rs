@@ -74,5 +74,8 @@ mod tests {
         assert_eq!(cbor[..2], [0x58, 32]);
         assert_eq!(minicbor::decode::<Digest>(&cbor).unwrap(), digest);
         assert!(minicbor::decode::<Digest>(&[0x41, 0]).is_err());
+        // The same bytes in an indefinite-length string.
+        let indefinite = [&[0x5f], cbor.as_slice(), &[0xff]].concat();
+        assert!(minicbor::decode::<Digest>(&indefinite).is_err());
     }
 }
