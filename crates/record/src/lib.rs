@@ -3,21 +3,21 @@
 //! Synchronous and without I/O of its own: input comes through [`std::io::Read`], storage through traits that this
 //! crate defines.
 
-pub mod dates;
-pub mod facts;
-pub mod sample;
-pub mod loss;
-pub mod compare;
-pub mod identity;
-pub mod frame;
-pub mod digest;
-pub mod hides;
-pub mod json;
-pub mod resource;
-pub mod scope;
-pub mod types;
 pub mod closure;
+pub mod compare;
 pub mod compartment;
+pub mod dates;
+pub mod digest;
+pub mod facts;
+pub mod frame;
+pub mod hides;
+pub mod identity;
+pub mod json;
 pub mod load;
+pub mod loss;
 pub mod pool;
 pub mod reference;
+pub mod resource;
+pub mod sample;
+pub mod scope;
+pub mod types;

@@ -77,7 +77,7 @@ pub enum Decision {
 /// Why a resource stays behind, in the order in which the rules are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum WithheldReason {
     /// The scope does not name the resource type.
     #[n(0)]
@@ -103,9 +103,9 @@ impl WithheldReason {
     /// The stable name that reports use.
     pub fn code(self) -> &'static str {
         match self {
-            Self::TypeNotInScope => "type_not_in_scope",
-            Self::BeforeFrom => "before_from",
-            Self::AfterTo => "after_to",
+            Self::TypeNotInScope => "type-not-in-scope",
+            Self::BeforeFrom => "before-from",
+            Self::AfterTo => "after-to",
             Self::Undated => "undated",
             Self::Label => "label",
             Self::Hidden => "hidden",

@@ -47,8 +47,8 @@ impl BodyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Resource(_) => "malformed",
-            Self::OtherResource => "other_resource",
-            Self::NotCompact => "not_compact",
+            Self::OtherResource => "other-resource",
+            Self::NotCompact => "not-compact",
         }
     }
 }

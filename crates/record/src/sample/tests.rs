@@ -1,6 +1,9 @@
 use super::*;
+use crate::closure::{Findings, MemoryFrontier, close};
 use crate::hides::Hides;
-use crate::resource::Resource;
+use crate::load::{MemorySource, Purpose, Source, load};
+use crate::pool::{MemoryIndex, MemoryPool, Pool};
+use crate::resource::{Resource, ResourceId};
 use crate::{facts, json};
 use std::collections::BTreeSet;
 
@@ -155,4 +158,44 @@ fn hidden_conditions_are_mentioned_elsewhere() {
     let condition = resources.iter().find(|resource| resource.resource_type().as_str() == "Condition").unwrap();
     let hides = Hides::new([condition.key().clone()]).unwrap();
     assert!(resources.iter().filter(|resource| hides.mentioned_in(resource.bytes())).count() >= 3);
+}
+
+/// Loads both patients of a seed in one form.
+fn loaded(form: SampleForm) -> MemoryPool {
+    let mut pool = MemoryPool::default();
+    for index in [4, 5] {
+        let bytes = written(&Generator::new(3).patient(index, SIZE), form).0;
+        let source = MemorySource { name: "sample".to_owned(), folder: None, bytes };
+        let sources: [&dyn Source; 1] = [&source];
+        let report = load(&sources, Purpose::Record, &mut MemoryIndex::default(), &mut pool).unwrap();
+        assert_eq!((report.unresolved_count, report.differing_count, report.ids_assigned), (0, 0, 0));
+    }
+    pool
+}
+
+#[test]
+fn a_loaded_bundle_gives_the_bytes_of_the_lines() {
+    let (bundle, plain) = (loaded(SampleForm::TransactionBundle), loaded(SampleForm::Ndjson));
+    let keys: Vec<_> = plain.keys().cloned().collect();
+    assert_eq!(bundle.keys().cloned().collect::<Vec<_>>(), keys);
+    assert_eq!(keys.len(), 2 * 64 + SHARED.len());
+    for key in keys {
+        let of = |pool: &MemoryPool| String::from_utf8(pool.bytes(&key).unwrap().unwrap()).unwrap();
+        assert_eq!(of(&bundle), of(&plain));
+    }
+}
+
+#[test]
+fn the_closure_is_the_whole_patient_without_the_relative() {
+    let pool = loaded(SampleForm::TransactionBundle);
+    let patient = Generator::new(3).patient(4, SIZE);
+    let (mut frontier, mut findings) = (MemoryFrontier::default(), Findings::default());
+    let id = ResourceId::parse(&patient.id()).unwrap();
+    let summary = close(&id, &pool, &mut frontier, &mut findings).unwrap();
+    let own = patient.write(SampleForm::Ndjson, &mut Vec::new()).unwrap().own;
+    assert!((own + 1..=own + SHARED.len() as u64).contains(&summary.movable_count()));
+    let relative = format!("Patient/{}", Generator::new(3).patient(5, SIZE).id());
+    let left: BTreeSet<String> = findings.not_movable.iter().map(|(reached, _)| reached.key.to_string()).collect();
+    assert!(left.contains(&relative), "the relative is listed");
+    assert_eq!(summary.movable[&crate::types::ResourceType::PATIENT].0, 1);
 }

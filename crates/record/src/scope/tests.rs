@@ -147,6 +147,16 @@ fn bytes_that_are_not_canonical_are_refused() {
     assert_eq!(full, raw((0, &[]), None, None, all));
 }
 
+#[test]
+fn reason_codes_are_the_names_that_reports_use() {
+    use WithheldReason as Reason;
+    for reason in
+        [Reason::TypeNotInScope, Reason::BeforeFrom, Reason::AfterTo, Reason::Undated, Reason::Label, Reason::Hidden]
+    {
+        assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{}\"", reason.code()));
+    }
+}
+
 fn any_scope() -> impl Strategy<Value = String> {
     let types = prop_oneof![
         Just("*".to_owned()),
