@@ -1,0 +1,232 @@
+//! What became of a record, for the person it is about.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use waybill_protocol::messages::{EndState, ReceiptDetail};
+use waybill_protocol::rejection::Code;
+use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
+use waybill_record::loss::{LossOutcome, LossReport};
+
+use crate::state::{ClosedCase, Notice, Outcome};
+
+/// A closed case in numbers and words; its JSON names are stable.
+///
+/// Security: health data. `Debug` is not derived, so that it reaches no log.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Where the record came from.
+    pub source: String,
+    /// Where it went to.
+    pub destination: String,
+    /// `filed`, `rejected`, `unacknowledged`, `revoked`, `expired`, `refused` or `abandoned`.
+    pub outcome: &'static str,
+    /// One sentence for it.
+    pub sentence: String,
+    /// When the wallet learned of the end. Units: unix seconds.
+    pub ended: u64,
+    /// The case's id, hexadecimal.
+    pub proof: Option<String>,
+    /// The catalogue's code, when something was refused or rejected.
+    pub code: Option<&'static str>,
+    /// What the destination's receipt says.
+    pub receipt: Option<ReceiptSummary>,
+    /// What went wrong on the way.
+    pub notices: Vec<NoticeSummary>,
+}
+
+/// The destination's receipt.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct ReceiptSummary {
+    /// How many resources the source sent.
+    pub offered: u64,
+    /// How many of them are in the destination's store.
+    pub filed: u64,
+    /// How many wait there for a person.
+    pub quarantined: u64,
+    /// How many the source kept back because of scope or hides.
+    pub withheld: u64,
+    /// How many could not travel with this patient.
+    pub not_movable: u64,
+    /// What was filed.
+    pub types: Vec<TypeSummary>,
+    /// Why something did not arrive.
+    pub reasons: Vec<ReasonSummary>,
+    /// Short digest of what arrived, hexadecimal.
+    pub digest: String,
+    /// The loss report came with the receipt and could be read.
+    pub loss_report: bool,
+}
+
+/// Resources of one type.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct TypeSummary {
+    /// FHIR resource type.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+}
+
+/// One reason and how often it applied.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct ReasonSummary {
+    /// `withheld`, `not_movable` or `quarantined`.
+    pub outcome: LossOutcome,
+    /// The reason code.
+    pub reason: String,
+    /// How many resources.
+    pub count: u64,
+}
+
+/// Something that went wrong on the way.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct NoticeSummary {
+    /// Who said so.
+    pub from: String,
+    /// The catalogue's code.
+    pub code: &'static str,
+    /// Its sentence.
+    pub sentence: &'static str,
+}
+
+impl Summary {
+    /// Reads a closed case. The receipt was verified when it arrived.
+    #[must_use]
+    pub fn of(case: &ClosedCase) -> Self {
+        let detail =
+            case.receipt.as_ref().and_then(|opening| from_cbor("receipt", &opening.detail, MAX_PARCEL_BYTES).ok());
+        let detail: Option<ReceiptDetail> = detail;
+        let code = match case.outcome {
+            Outcome::Refused(code) => Some(code),
+            Outcome::Ended(EndState::Rejected) => detail.as_ref().and_then(|detail| detail.code),
+            Outcome::Ended(EndState::Refused) => case.notices.last().map(|notice| notice.code),
+            _ => None,
+        };
+        Self {
+            source: case.source.hospital.to_string(),
+            destination: case.destination.hospital.to_string(),
+            outcome: case.outcome.as_str(),
+            sentence: sentence(case, code),
+            ended: case.ended.0,
+            proof: case.proof.map(|proof| proof.to_string()),
+            code: code.map(Code::as_str),
+            receipt: detail.as_ref().map(ReceiptSummary::of),
+            notices: case.notices.iter().map(NoticeSummary::of).collect(),
+        }
+    }
+
+    /// Plain text, ending with a line break.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!("{} -> {}: {}\n{}\n", self.source, self.destination, self.outcome, self.sentence);
+        if let Some(receipt) = &self.receipt {
+            receipt.write(&mut out);
+        }
+        for notice in &self.notices {
+            line(&mut out, format_args!("On the way, {} said: {} ({})", notice.from, notice.sentence, notice.code));
+        }
+        if let Some(proof) = &self.proof {
+            line(&mut out, format_args!("Case {proof}"));
+        }
+        out
+    }
+}
+
+impl ReceiptSummary {
+    fn of(detail: &ReceiptDetail) -> Self {
+        let report: Option<LossReport> = from_cbor("loss report", &detail.loss, MAX_PARCEL_BYTES).ok();
+        let counts = report.as_ref().map(LossReport::counts).unwrap_or_default();
+        let reasons = report.iter().flat_map(|report| report.reasons()).flat_map(|(outcome, reasons)| {
+            reasons.iter().map(|(reason, count)| ReasonSummary {
+                outcome: *outcome,
+                reason: reason.clone(),
+                count: *count,
+            })
+        });
+        let types = detail.inventory.iter().map(|entry| TypeSummary {
+            resource_type: entry.resource_type.clone(),
+            count: entry.count,
+            size_bytes: entry.size_bytes,
+        });
+        Self {
+            offered: detail.offered,
+            filed: detail.filed,
+            quarantined: detail.quarantined,
+            withheld: counts.withheld,
+            not_movable: counts.not_movable,
+            types: types.collect(),
+            reasons: reasons.collect(),
+            digest: detail.digest.to_string(),
+            loss_report: report.is_some(),
+        }
+    }
+
+    fn write(&self, out: &mut String) {
+        let Self { offered, filed, quarantined, withheld, not_movable, .. } = self;
+        line(
+            out,
+            format_args!("Of {offered} entries sent, {filed} were filed and {quarantined} wait for a person to look."),
+        );
+        for entry in &self.types {
+            line(out, format_args!("  {:>8}  {} ({} bytes)", entry.count, entry.resource_type, entry.size_bytes));
+        }
+        if !self.loss_report {
+            line(
+                out,
+                format_args!(
+                    "What stayed behind is not known: the receipt came without a loss report that can be read."
+                ),
+            );
+        } else if withheld + not_movable + quarantined == 0 {
+            line(out, format_args!("Nothing stayed behind."));
+        } else {
+            line(
+                out,
+                format_args!("{withheld} were kept back as you decided, {not_movable} could not travel. Reasons:"),
+            );
+        }
+        for entry in &self.reasons {
+            let outcome = match entry.outcome {
+                LossOutcome::Withheld => "kept back",
+                LossOutcome::NotMovable => "could not travel",
+                LossOutcome::Quarantined => "arrived, not filed",
+            };
+            line(out, format_args!("  {:>8}  {outcome}: {}", entry.count, entry.reason));
+        }
+        line(out, format_args!("Digest of what arrived: {}", self.digest));
+    }
+}
+
+impl NoticeSummary {
+    fn of(notice: &Notice) -> Self {
+        Self { from: notice.from.to_string(), code: notice.code.as_str(), sentence: notice.code.sentence() }
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).and_then(|()| out.write_str("\n")).expect("writing to a String does not fail");
+}
+
+fn sentence(case: &ClosedCase, code: Option<Code>) -> String {
+    let (source, destination) = (&case.source.hospital, &case.destination.hospital);
+    let because = code.map(|code| format!(" {}", code.sentence())).unwrap_or_default();
+    match case.outcome {
+        Outcome::Ended(EndState::Filed) => format!("{destination} has filed your record and signed for it."),
+        Outcome::Ended(EndState::Rejected) => format!("{destination} opened your record and did not file it.{because}"),
+        Outcome::Ended(EndState::Unacknowledged) => {
+            format!("{destination} was given the key to your record and never said what became of it; ask there.")
+        }
+        Outcome::Ended(EndState::Revoked) => {
+            "The case was revoked before the key was released: nothing can be read.".to_owned()
+        }
+        Outcome::Ended(EndState::Expired) => {
+            "The time ran out before the key was released: nothing can be read.".to_owned()
+        }
+        Outcome::Ended(EndState::Refused) => format!("{source} refused to send your record.{because}"),
+        Outcome::Refused(_) => format!("The delegation was refused before anything moved.{because}"),
+        Outcome::Abandoned => "You gave the case up before anything moved.".to_owned(),
+    }
+}
