@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use waybill_crypto::lthash::{Element, RecordDigest, Resource as DigestedResource, SaltSecret};
+use waybill_crypto::lthash::{Element, RecordDigest, SaltSecret};
 use waybill_protocol::ids::{SessionId, Timestamp};
 use waybill_protocol::messages::TypeCount;
 use waybill_protocol::registrar::LocalPatient;
@@ -292,8 +292,7 @@ impl<'a> Freezer<'a> {
         let body = self.bridge.body(&held)?;
         let Ok(withheld) = self.decide(key, &body) else { return self.leave(key, origin, "unreadable", Some(&held)) };
         let (resource_type, id, version) = (key.resource_type.as_str(), key.id.as_str(), held.version.as_deref());
-        let digested = DigestedResource { resource_type, id, version, sha256: held.sha256 };
-        let salt = self.salts.salt(self.patient.0.as_bytes(), &digested);
+        let salt = self.salts.salt(self.patient.0.as_bytes(), resource_type, id, version, &held.sha256);
         let element = Element { salt, resource_type, id, version, sha256: held.sha256 };
         self.digest_full.add(&element);
         let (verdict, reason, sha256) = match withheld {
