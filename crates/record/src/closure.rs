@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compartment::{self, ATTACHED_TYPES, Relation};
 use crate::json::{self, Document};
+use crate::load::MAX_LISTED;
 use crate::pool::{Pool, PoolError, resolve};
 use crate::reference::{Link, LinkKind, Reference, links};
 use crate::resource::{ResourceId, ResourceKey};
@@ -164,7 +165,7 @@ pub trait Frontier {
 pub trait Visitor {
     /// A decision was taken on a resource.
     fn decided(&mut self, reached: &Reached, decision: Decision);
-    /// A reference of a travelling resource leads nowhere.
+    /// A reference of a travelling resource leads nowhere; told of the first [`MAX_LISTED`] of a walk, all are counted.
     fn dangling(&mut self, dangling: Dangling);
 }
 
@@ -211,6 +212,7 @@ pub struct Closure<'a> {
     frontier: &'a mut dyn Frontier,
     visitor: &'a mut dyn Visitor,
     summary: ClosureSummary,
+    dangling_told: usize,
 }
 
 /// Computes the closure of one patient.
@@ -244,7 +246,7 @@ impl<'a> Closure<'a> {
             return Err(ClosureError::NoSuchPatient);
         }
         frontier.reach(&patient, None)?;
-        Ok(Self { patient, pool, frontier, visitor, summary: ClosureSummary::default() })
+        Ok(Self { patient, pool, frontier, visitor, summary: ClosureSummary::default(), dangling_told: 0 })
     }
 
     /// Decides on one resource; false when none is left.
@@ -308,6 +310,10 @@ impl<'a> Closure<'a> {
             }
             if let Some(reason) = self.dangling_reason(&link, &reference)?.filter(|_| !is_container) {
                 *self.summary.dangling.entry(reason).or_default() += 1;
+                self.dangling_told += 1;
+                if self.dangling_told > MAX_LISTED {
+                    continue;
+                }
                 let target = target.or(match reference {
                     Reference::Absolute { tail, .. } => tail,
                     _ => None,

@@ -167,3 +167,12 @@ fn a_stranger_has_no_closure() {
     let refused = close(&id, &pool(&[P]), &mut MemoryFrontier::default(), &mut Findings::default());
     assert!(matches!(refused, Err(ClosureError::NoSuchPatient)));
 }
+
+#[test]
+fn the_dangling_are_all_counted_and_the_first_told() {
+    let authors = vec![r#"{"reference":"Encounter/none"}"#; MAX_LISTED + 5].join(",");
+    let document = about("DocumentReference", "d", "p", &format!(r#","author":[{authors}]"#));
+    let outcome = close_p(&[P, Q, O, TOP, &document]);
+    assert_eq!(outcome.findings.dangling.len(), MAX_LISTED);
+    assert_eq!(outcome.summary.dangling[&DanglingReason::NotHeld], MAX_LISTED as u64 + 5);
+}

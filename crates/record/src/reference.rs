@@ -211,8 +211,7 @@ mod tests {
     #[test]
     fn every_form_is_read() {
         let local = |text: &str, is_versioned| Reference::Local { key: key(text), is_versioned };
-        let absolute =
-            |url: &str, tail: Option<&str>| Reference::Absolute { url: url.into(), tail: tail.map(|tail| key(tail)) };
+        let absolute = |url: &str, tail: Option<&str>| Reference::Absolute { url: url.into(), tail: tail.map(key) };
         assert_eq!(Reference::parse("#a"), Reference::Contained("a".into()));
         assert_eq!(Reference::parse("Patient/1"), local("Patient/1", false));
         assert_eq!(Reference::parse("Patient/1/_history/2"), local("Patient/1", true));

@@ -112,6 +112,9 @@ pub enum ResourceProblem {
     /// A `meta.versionId` outside the rule for ids.
     #[error("meta.versionId is not a valid id")]
     Version,
+    /// White space between tokens, where exact bytes on one line are asked for.
+    #[error("white space between tokens")]
+    NotCompact,
     /// Larger than [`MAX_RESOURCE_BYTES`].
     #[error("larger than {MAX_RESOURCE_BYTES} bytes")]
     TooLarge,
@@ -139,6 +142,15 @@ impl Resource {
         let limits = Limits { bytes: MAX_RESOURCE_BYTES, ..Limits::default() };
         let document = json::parse_within(bytes, limits).map_err(ResourceProblem::Json)?;
         Self::from_document(&document)
+    }
+
+    /// Checks bytes that must be kept as they are: what another hospital sealed is filed byte for byte or not at all.
+    ///
+    /// # Errors
+    /// [`ResourceProblem`] naming the rule, [`ResourceProblem::NotCompact`] if they are not on one line already.
+    pub fn parse_exact(bytes: &[u8]) -> Result<Self, ResourceProblem> {
+        let resource = Self::parse(bytes)?;
+        if resource.bytes == bytes { Ok(resource) } else { Err(ResourceProblem::NotCompact) }
     }
 
     /// Checks a scanned document, which must be one resource.
@@ -254,6 +266,15 @@ mod tests {
             Resource::parse(format!(r#"{{"resourceType":"Patient","id":"{}"}}"#, "x".repeat(64)).as_bytes()).is_ok()
         );
         assert_eq!(Resource::parse(&vec![b' '; MAX_RESOURCE_BYTES + 1]).expect_err("too large"), P::TooLarge);
+    }
+
+    #[test]
+    fn exact_bytes_are_kept_or_refused() {
+        let text = br#"{"resourceType":"Patient","id":"p","n":1.10}"#;
+        assert_eq!(Resource::parse_exact(text).unwrap().bytes(), text);
+        for loose in ["{\"resourceType\":\"Patient\",\n\"id\":\"p\"}", "{\"resourceType\":\"Patient\",\"id\":\"p\"} "] {
+            assert_eq!(Resource::parse_exact(loose.as_bytes()), Err(ResourceProblem::NotCompact));
+        }
     }
 
     #[test]
