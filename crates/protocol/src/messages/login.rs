@@ -1,0 +1,189 @@
+//! Login with mutual authentication in one round trip, and the voucher it can yield.
+
+use minicbor::{Decode, Encode};
+use waybill_crypto::commitment::Commitment;
+use waybill_crypto::keys::{Digest, HpkePublicKey};
+use waybill_crypto::pseudonym::Pseudonym;
+
+use super::{Chain, check_mailbox, check_suite};
+use crate::ids::{HospitalId, MessageId, Nonce, ProofId, Timestamp};
+use crate::rejection::Code;
+use crate::signed::{Message, SignedBytes};
+use crate::wire::DecodeError;
+
+/// What a login is for.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Purpose {
+    /// Ask for a voucher for this delegation key.
+    #[n(0)]
+    Voucher {
+        /// Thumbprint of the fresh delegation key.
+        #[n(0)]
+        delegation_key: Digest,
+        /// Commitment to the pseudonym at this hospital.
+        #[n(1)]
+        com_source: Commitment,
+    },
+    /// Ask what the hospital holds: counts by type.
+    #[n(1)]
+    Preview,
+    /// Ask how a case stands.
+    #[n(2)]
+    Watch {
+        /// The case.
+        #[n(0)]
+        proof: ProofId,
+    },
+}
+
+/// Patient -> hospital, signed by the pairwise consent key, sealed to the hospital's pinned key.
+///
+/// Security: the answer is bound to the hash of this whole request and sealed to a key that lives for one exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LoginRequest {
+    /// Suite.
+    #[n(0)]
+    pub suite: u8,
+    /// The hospital meant.
+    #[n(1)]
+    pub hospital: HospitalId,
+    /// Who asks.
+    #[n(2)]
+    pub pid: Pseudonym,
+    /// Freshness; the hospital keeps the nonces of its time window.
+    #[n(3)]
+    pub nonce: Nonce,
+    /// When.
+    #[n(4)]
+    pub time: Timestamp,
+    /// Fresh random key the answer is sealed to.
+    #[n(5)]
+    pub reply_key: HpkePublicKey,
+    /// The mailbox the answer is posted to.
+    #[n(6)]
+    pub reply_to: String,
+    /// What for.
+    #[n(7)]
+    pub purpose: Purpose,
+}
+
+impl Message for LoginRequest {
+    const TYP: &'static str = "waybill-login";
+    fn check(&self) -> Result<(), DecodeError> {
+        check_suite(self.suite, Self::TYP)?;
+        check_mailbox(&self.reply_to, Self::TYP)
+    }
+}
+
+/// A login's plaintext inside its seal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LoginBody {
+    /// The signed request.
+    #[n(0)]
+    pub request: SignedBytes<LoginRequest>,
+}
+
+/// Hospital -> patient, signed by the hospital, sealed to the request's reply key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LoginAnswer {
+    /// The request answered: its message id, which covers every byte of it.
+    #[n(0)]
+    pub request: MessageId,
+    /// Who answers.
+    #[n(1)]
+    pub hospital: HospitalId,
+    /// When.
+    #[n(2)]
+    pub time: Timestamp,
+    /// What was asked.
+    #[n(3)]
+    pub outcome: LoginOutcome,
+}
+
+impl Message for LoginAnswer {
+    const TYP: &'static str = "waybill-login-answer";
+    const MAX_BYTES: usize = 64 * 1024;
+}
+
+/// What a login gave.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum LoginOutcome {
+    /// A voucher.
+    #[n(0)]
+    Voucher {
+        /// The voucher and the chain of the key that signed it.
+        #[n(0)]
+        grant: VoucherGrant,
+    },
+    /// What is held, by type.
+    #[n(1)]
+    Preview {
+        /// Counts and sizes by resource type.
+        #[n(0)]
+        inventory: Vec<super::TypeCount>,
+    },
+    /// How the case stands here.
+    #[n(2)]
+    Watch {
+        /// The state's name.
+        #[n(0)]
+        state: String,
+        /// Where a code says more.
+        #[n(1)]
+        code: Option<Code>,
+    },
+    /// Refused.
+    #[n(3)]
+    Refused {
+        /// Why.
+        #[n(0)]
+        code: Code,
+    },
+}
+
+/// A voucher with its signer's chain.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct VoucherGrant {
+    /// The signed voucher.
+    #[n(0)]
+    pub voucher: SignedBytes<Voucher>,
+    /// The hospital's signing certificate and issuing certificate.
+    #[n(1)]
+    pub chain: Chain,
+}
+
+/// Source -> patient: "a patient registered here holds this delegation key". Signed by the source.
+///
+/// Security: names no patient. The authority can refuse strangers, yet sees a new key every time.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Voucher {
+    /// Suite.
+    #[n(0)]
+    pub suite: u8,
+    /// The hospital that vouches.
+    #[n(1)]
+    pub source: HospitalId,
+    /// **Thumbprint of the delegation key, as named in the signed login request.**
+    #[n(2)]
+    pub delegation_key: Digest,
+    /// Commitment to the patient's pseudonym at the source.
+    #[n(3)]
+    pub com_source: Commitment,
+    /// Last second of validity.
+    #[n(4)]
+    pub not_after: Timestamp,
+}
+
+impl Message for Voucher {
+    const TYP: &'static str = "waybill-voucher";
+    fn check(&self) -> Result<(), DecodeError> {
+        check_suite(self.suite, Self::TYP)
+    }
+}

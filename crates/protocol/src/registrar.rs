@@ -1,0 +1,345 @@
+//! A hospital's side of registration and login: who the patients are, and which keys speak for them.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey, VerifyingKey};
+use waybill_crypto::pseudonym::Pseudonym;
+
+use crate::ids::{HospitalId, MessageId, Nonce, Timestamp};
+use crate::messages::{
+    Chain, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer, RegistrationBody,
+    Relation, SUITE, TypeCount, Voucher, VoucherGrant,
+};
+use crate::migration::{Effect, Recipient, tell};
+use crate::rejection::{Code, Rejection};
+use crate::sealed::{SealPurpose, SealedBytes};
+use crate::signed::{Signed, SignedBytes, Unverified};
+use crate::trust::Ctx;
+use crate::wire::{Kind, Parcel, from_cbor, to_cbor};
+
+/// How far a login's time may lie from the hospital's clock. Units: seconds. The hospital keeps nonces for this long.
+pub const LOGIN_WINDOW_SECONDS: u64 = 300;
+/// How long a voucher holds. Units: seconds.
+pub const VOUCHER_LIFETIME_SECONDS: u64 = 3_600;
+/// How long a registration holds. Units: seconds.
+pub const REGISTRATION_LIFETIME_SECONDS: u64 = 5 * 365 * 86_400;
+
+/// Who a hospital is: its name and the two keys that patients pin.
+pub struct HospitalIdentity {
+    /// Its registered name.
+    pub id: HospitalId,
+    /// Its signing key.
+    pub signing: SigningKey,
+    /// Its consent HPKE key.
+    pub hpke: HpkeSecretKey,
+    /// Signing certificate and issuing certificate.
+    pub chain: Chain,
+}
+
+impl HospitalIdentity {
+    /// The public halves.
+    #[must_use]
+    pub fn keys(&self) -> HospitalKeys {
+        HospitalKeys { signing: self.signing.public().clone(), hpke: self.hpke.public().clone() }
+    }
+}
+
+/// What an enrolment code stands for, as stored by the hospital under the code's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct EnrolmentCode {
+    /// The local patient it was made for.
+    #[n(0)]
+    pub local: LocalPatient,
+    /// In what capacity the key will speak.
+    #[n(1)]
+    pub relation: Relation,
+    /// Last second of validity.
+    #[n(2)]
+    pub expires: Timestamp,
+}
+
+/// The hospital's own name for a patient (a FHIR Patient id). Never leaves the hospital.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct LocalPatient(#[n(0)] pub String);
+
+impl fmt::Debug for LocalPatient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalPatient(..)")
+    }
+}
+
+/// A key that may consent for a patient.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ConsentKey {
+    /// The key.
+    #[n(0)]
+    pub key: VerifyingKey,
+    /// In what capacity.
+    #[n(1)]
+    pub relation: Relation,
+    /// Until when.
+    #[n(2)]
+    pub expires: Timestamp,
+}
+
+/// A patient registered here, stored under the pseudonym.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Registered {
+    /// The local patient.
+    #[n(0)]
+    pub local: LocalPatient,
+    /// The keys that speak for them.
+    #[n(1)]
+    pub keys: Vec<ConsentKey>,
+}
+
+impl Registered {
+    /// Verifies a signed message under one of the registered keys that is still valid.
+    ///
+    /// Security: always costs one verification when there is a key with the message's id and one otherwise, so that an unknown
+    /// key is not told apart from a bad signature.
+    ///
+    /// # Errors
+    /// `consent-signature-invalid`, `consent-key-expired`.
+    pub fn verify<M: crate::signed::Message>(
+        registered: Option<&Self>,
+        ctx: &Ctx<'_>,
+        message: Unverified<M>,
+    ) -> Result<Signed<M>, Rejection> {
+        let found = registered.and_then(|r| r.keys.iter().find(|k| k.key.kid() == message.kid()));
+        let Some(found) = found else {
+            // The same work as for a known key: a probe must not tell the two apart by time.
+            let decoy = ctx.backend.generate_signing_key();
+            let signature_failed = message.verify_as_decoy(ctx.backend, decoy.public());
+            debug_assert!(signature_failed, "a fresh key verifies nothing");
+            let code = if registered.is_some() { Code::ConsentSignatureInvalid } else { Code::PatientUnknown };
+            return Err(code.into());
+        };
+        let signed = message.verify(ctx.backend, &found.key).map_err(|_| Code::ConsentSignatureInvalid)?;
+        if ctx.now > found.expires { Err(Code::ConsentKeyExpired.into()) } else { Ok(signed) }
+    }
+}
+
+/// A hospital's front desk.
+pub struct Registrar<'a> {
+    /// Clock and primitives.
+    pub ctx: Ctx<'a>,
+    /// Who we are.
+    pub hospital: &'a HospitalIdentity,
+}
+
+/// An opened registration, before the code was looked up.
+pub struct RegistrationOpened {
+    signed: Signed<Registration>,
+}
+
+impl RegistrationOpened {
+    /// The row of the code: its hash, so that the store never holds a live code.
+    #[must_use]
+    pub fn code_row(&self) -> Digest {
+        enrolment_row(&self.signed.message().code)
+    }
+
+    /// The pseudonym to register.
+    #[must_use]
+    pub fn pid(&self) -> &Pseudonym {
+        &self.signed.message().pid
+    }
+}
+
+/// Under which row an enrolment code is stored: SHA-256 of a label and the code.
+#[must_use]
+pub fn enrolment_row(code: &Nonce) -> Digest {
+    waybill_crypto::digest::sha256(&[b"waybill/1 enrolment code", &code.0])
+}
+
+/// An opened login, its signature not yet verified.
+pub struct LoginOpened {
+    request: Unverified<LoginRequest>,
+}
+
+impl LoginOpened {
+    /// Whose registration to load.
+    #[must_use]
+    pub fn pid(&self) -> &Pseudonym {
+        &self.request.peek().pid
+    }
+
+    /// The unique row that makes a replay visible.
+    #[must_use]
+    pub fn nonce_row(&self) -> Nonce {
+        self.request.peek().nonce
+    }
+}
+
+/// A login whose key, time and nonce were checked.
+pub struct LoginVerified {
+    request: Signed<LoginRequest>,
+    local: LocalPatient,
+}
+
+impl LoginVerified {
+    /// The local patient.
+    #[must_use]
+    pub fn local(&self) -> &LocalPatient {
+        &self.local
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn purpose(&self) -> &Purpose {
+        &self.request.message().purpose
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.request.id()
+    }
+}
+
+impl Registrar<'_> {
+    /// Opens a registration and verifies that the key it registers signed it.
+    ///
+    /// # Errors
+    /// `registration-invalid` or a frame code.
+    pub fn open_registration(&self, sealed: &SealedBytes) -> Result<RegistrationOpened, Rejection> {
+        let id = self.hospital.id.as_str().as_bytes();
+        let plain = sealed
+            .open(self.ctx.backend, &self.hospital.hpke, SealPurpose::Registration, id)
+            .map_err(|_| Code::RegistrationInvalid)?;
+        let body: RegistrationBody = from_cbor("registration", &plain, crate::wire::MAX_PARCEL_BYTES)?;
+        let unverified = body.registration.parse()?;
+        let key = unverified.peek().consent_key.clone();
+        let signed = unverified.verify(self.ctx.backend, &key).map_err(|_| Code::RegistrationInvalid)?;
+        let said = signed.message();
+        let fresh = said.time.distance_seconds(self.ctx.now) <= LOGIN_WINDOW_SECONDS;
+        if said.hospital != self.hospital.id || !fresh {
+            return Err(Code::RegistrationInvalid.into());
+        }
+        Ok(RegistrationOpened { signed })
+    }
+
+    /// Registers the key under the code's local patient. The shell deletes the code's row in the same transaction.
+    ///
+    /// # Errors
+    /// `enrolment-code-invalid`.
+    pub fn handle_registration(
+        &self,
+        opened: &RegistrationOpened,
+        code: Option<&EnrolmentCode>,
+        existing: Option<Registered>,
+    ) -> Result<(Registered, Vec<Effect>), Rejection> {
+        let said = opened.signed.message();
+        let code = code.filter(|c| self.ctx.now <= c.expires).ok_or(Code::CodeInvalid)?;
+        let expires = self.ctx.now.plus(REGISTRATION_LIFETIME_SECONDS);
+        let mut registered = match existing {
+            Some(r) if r.local != code.local => return Err(Code::CodeInvalid.into()),
+            Some(r) => r,
+            None => Registered { local: code.local.clone(), keys: Vec::new() },
+        };
+        registered.keys.retain(|k| k.key != said.consent_key);
+        registered.keys.push(ConsentKey { key: said.consent_key.clone(), relation: code.relation, expires });
+        let answer = RegistrationAnswer {
+            request: opened.signed.id(),
+            hospital: self.hospital.id.clone(),
+            keys: self.hospital.keys(),
+            relation: code.relation,
+            expires,
+        };
+        let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
+        let bound = opened.signed.id();
+        let parcel = self.seal_answer(&said.reply_key, SealPurpose::RegistrationAnswer, bound, &answer, Kind::RegistrationAnswer)?;
+        Ok((registered, vec![tell(Recipient::Mailbox(said.reply_to.clone()), parcel)]))
+    }
+
+    /// Opens a login.
+    ///
+    /// # Errors
+    /// `login-refused` or a frame code.
+    pub fn open_login(&self, sealed: &SealedBytes) -> Result<LoginOpened, Rejection> {
+        let id = self.hospital.id.as_str().as_bytes();
+        let plain =
+            sealed.open(self.ctx.backend, &self.hospital.hpke, SealPurpose::Login, id).map_err(|_| Code::LoginRefused)?;
+        let body: LoginBody = from_cbor("login", &plain, crate::wire::MAX_PARCEL_BYTES)?;
+        let request = body.request.parse()?;
+        if request.peek().hospital != self.hospital.id {
+            return Err(Code::LoginRefused.into());
+        }
+        Ok(LoginOpened { request })
+    }
+
+    /// Verifies the login's signature and time. The shell inserts the nonce's unique row; a conflict is `login-replayed`.
+    ///
+    /// # Errors
+    /// `login-refused`, `login-stale`, `registration-expired`; all alike to the outside.
+    pub fn verify_login(&self, opened: LoginOpened, registered: Option<&Registered>) -> Result<LoginVerified, Rejection> {
+        let request = Registered::verify(registered, &self.ctx, opened.request).map_err(|e| match e.code {
+            Code::ConsentKeyExpired => Code::RegistrationExpired,
+            _ => Code::LoginRefused,
+        })?;
+        if request.message().time.distance_seconds(self.ctx.now) > LOGIN_WINDOW_SECONDS {
+            return Err(Code::LoginStale.into());
+        }
+        let local = registered.map(|r| r.local.clone()).ok_or(Code::LoginRefused)?;
+        Ok(LoginVerified { request, local })
+    }
+
+    /// Vouches for the delegation key that the signed login names.
+    ///
+    /// # Errors
+    /// `unexpected-message` when the login asked for something else.
+    pub fn issue_voucher(&self, login: &LoginVerified) -> Result<LoginOutcome, Rejection> {
+        let Purpose::Voucher { delegation_key, com_source } = login.purpose() else {
+            return Err(Code::UnexpectedMessage.into());
+        };
+        let voucher = Voucher {
+            suite: SUITE,
+            source: self.hospital.id.clone(),
+            delegation_key: *delegation_key,
+            com_source: *com_source,
+            not_after: self.ctx.now.plus(VOUCHER_LIFETIME_SECONDS),
+        };
+        let voucher = Signed::sign(self.ctx.backend, &self.hospital.signing, voucher);
+        let grant = VoucherGrant { voucher: SignedBytes::from(&voucher), chain: self.hospital.chain.clone() };
+        Ok(LoginOutcome::Voucher { grant })
+    }
+
+    /// A preview's outcome, from what the shell counted.
+    #[must_use]
+    pub fn preview(inventory: Vec<TypeCount>) -> LoginOutcome {
+        LoginOutcome::Preview { inventory }
+    }
+
+    /// Signs and seals the answer to a login.
+    ///
+    /// # Errors
+    /// `malformed` when the reply key is no point.
+    pub fn answer_login(&self, login: &LoginVerified, outcome: LoginOutcome) -> Result<Effect, Rejection> {
+        let said = login.request.message();
+        let answer =
+            LoginAnswer { request: login.request.id(), hospital: self.hospital.id.clone(), time: self.ctx.now, outcome };
+        let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
+        let parcel = self.seal_answer(&said.reply_key, SealPurpose::LoginAnswer, login.request.id(), &answer, Kind::LoginAnswer)?;
+        Ok(tell(Recipient::Mailbox(said.reply_to.clone()), parcel))
+    }
+
+    fn seal_answer<M: crate::signed::Message>(
+        &self,
+        to: &HpkePublicKey,
+        purpose: SealPurpose,
+        request: MessageId,
+        answer: &Signed<M>,
+        kind: Kind,
+    ) -> Result<Vec<u8>, Rejection> {
+        let plain = to_cbor(&SignedBytes::from(answer));
+        let sealed =
+            SealedBytes::seal(self.ctx.backend, to, purpose, request.as_bytes(), &plain).map_err(|_| Code::Malformed)?;
+        Ok(Parcel::pack(kind, &sealed))
+    }
+}
