@@ -82,8 +82,10 @@ impl SqliteStore {
 
     /// Commits what was handed in before, then closes the file; later calls fail with `Closed`.
     pub async fn close(&self) {
-        drop(self.requests.lock().expect("no holder of this lock panics").take());
+        let requests = self.requests.lock().expect("no holder of this lock panics").take();
+        // the writer goes last: two connections that close at once each leave the other to fold the log into the file
         self.readers.close().await;
+        drop(requests);
         let task = self.task.lock().expect("no holder of this lock panics").take();
         if let Some(task) = task
             && let Err(error) = task.await

@@ -1,4 +1,5 @@
 //! A process that is killed loses nothing it was told is stored, and keeps nothing half.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
 use std::io::{BufRead, BufReader, Write};

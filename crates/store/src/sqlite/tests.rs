@@ -155,6 +155,7 @@ async fn a_damaged_database_is_refused() {
     }
     store.close().await;
     drop(store);
+    assert!(!home.path().join("waybill.sqlite-wal").exists(), "closing folds the log into the file");
     let file = home.path().join(FILE);
     let mut bytes = std::fs::read(&file).unwrap();
     // every page but the first, which holds the schema
