@@ -121,7 +121,7 @@ pub fn chain_from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, FileError> {
     starts
         .iter()
         .zip(ends)
-        .map(|(start, end)| from_pem(PemLabel::Certificate, text[*start..end].as_bytes()).map(|der| der.to_vec()))
+        .map(|(start, end)| from_pem(PemLabel::Certificate, &text.as_bytes()[*start..end]).map(|der| der.to_vec()))
         .collect()
 }
 
