@@ -246,7 +246,7 @@ fn encode_bundle(entries: &[Digest]) -> Vec<u8> {
 /// # Errors
 /// [`TileError::Malformed`] unless it is 1 to 256 entries of 32 bytes.
 pub fn parse_bundle(bytes: &[u8]) -> Result<Vec<[u8; 32]>, TileError> {
-    if bytes.is_empty() || bytes.len() > TILE_WIDTH * 34 || bytes.len() % 34 != 0 {
+    if bytes.is_empty() || bytes.len() > TILE_WIDTH * 34 || !bytes.len().is_multiple_of(34) {
         return Err(TileError::Malformed);
     }
     bytes
@@ -284,7 +284,7 @@ impl TileSet {
     /// # Errors
     /// [`TileError::Malformed`] unless it has 1 to 256 hashes and is no entry bundle.
     pub fn insert(&mut self, id: TileId, bytes: &[u8]) -> Result<(), TileError> {
-        let fits = !bytes.is_empty() && bytes.len() <= TILE_WIDTH * 32 && bytes.len() % 32 == 0;
+        let fits = !bytes.is_empty() && bytes.len() <= TILE_WIDTH * 32 && bytes.len().is_multiple_of(32);
         if !fits || id.kind == TileKind::Entries {
             return Err(TileError::Malformed);
         }
