@@ -21,6 +21,8 @@ pub mod summary;
 mod trust;
 pub mod wallet;
 
+#[cfg(test)]
+mod tests;
 
 pub use enrolment::{EnrolmentError, enrolment_text, parse_enrolment, qr_terminal};
 pub use error::WalletError;

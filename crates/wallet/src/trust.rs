@@ -30,7 +30,7 @@ pub struct TrustSettings {
     #[n(3)]
     pub log: CheckpointPolicy,
     #[n(4)]
-    current: Option<Current>,
+    pub(crate) current: Option<Current>,
 }
 
 impl fmt::Debug for TrustSettings {
@@ -42,7 +42,7 @@ impl fmt::Debug for TrustSettings {
 /// What the authority renews.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
-struct Current {
+pub(crate) struct Current {
     #[cbor(n(0), with = "minicbor::bytes")]
     crl: Vec<u8>,
     #[n(1)]
