@@ -14,7 +14,7 @@ use super::error::ShelfError;
 use super::rows::{self, Held, MAX_INLINE_BYTES};
 
 /// Rows asked for at once.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
 /// When a batch is written: enough rows to share one transaction, few enough to stay small.
 const FLUSH_OPS: usize = 1_000;
 const FLUSH_BYTES: usize = 8 << 20;
@@ -52,10 +52,6 @@ impl Bridge {
     pub fn first(&self, space: Space, prefix: &Key) -> Result<Option<Vec<u8>>, ShelfError> {
         let page = self.handle.block_on(self.store.scan(space, prefix, None, 1))?;
         Ok(page.into_iter().next().map(|(_, row)| row.value))
-    }
-
-    pub fn count(&self, space: Space, prefix: &Key) -> Result<u64, ShelfError> {
-        Ok(self.handle.block_on(self.store.count(space, prefix))?)
     }
 
     pub fn commit(&self, batch: Batch) -> Result<Committed, ShelfError> {
@@ -195,6 +191,11 @@ impl<'a> Writer<'a> {
         self.bytes += key.as_bytes().len() + value.len();
         self.ops.push(Op::Put { space, key, value, expect: Expect::Any });
         if self.ops.len() >= FLUSH_OPS || self.bytes >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Deletes a row with the next batch.
+    pub fn delete(&mut self, space: Space, key: Key) {
+        self.ops.push(Op::Delete { space, key, expect: Expect::Any });
     }
 
     /// Writes what is left.

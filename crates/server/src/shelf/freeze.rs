@@ -315,13 +315,7 @@ impl<'a> Freezer<'a> {
         self.write(key, origin, &SnapshotRow { verdict, reason, sha256, held: Some(held) })
     }
 
-    fn leave(
-        &mut self,
-        key: &ResourceKey,
-        origin: &str,
-        reason: &str,
-        held: Option<&Held>,
-    ) -> Result<(), ShelfError> {
+    fn leave(&mut self, key: &ResourceKey, origin: &str, reason: &str, held: Option<&Held>) -> Result<(), ShelfError> {
         self.loss.leave(key, reason);
         self.keep_back(key, LossOutcome::NotMovable, reason);
         let (reason, sha256) = (Some(reason.to_owned()), held.map(|held| held.sha256));

@@ -64,11 +64,7 @@ impl Shelf {
     ///
     /// # Errors
     /// [`ShelfError::Store`].
-    pub async fn patients(
-        &self,
-        after: Option<&LocalPatient>,
-        limit: usize,
-    ) -> Result<Vec<LocalPatient>, ShelfError> {
+    pub async fn patients(&self, after: Option<&LocalPatient>, limit: usize) -> Result<Vec<LocalPatient>, ShelfError> {
         let prefix = rows::locals().extend().text(ResourceType::PATIENT.as_str()).done();
         let after = after.map(|after| prefix.extend().text(&after.0).done());
         let keys = self.store.keys(Space::Resource, &prefix, after.as_ref(), limit).await?;
@@ -113,7 +109,8 @@ impl Shelf {
     /// # Errors
     /// [`ShelfError::NotAPatient`]; [`ShelfError::PatientDiffers`] when the id is taken.
     pub async fn register_local(&self, patient: &[u8]) -> Result<LocalPatient, ShelfError> {
-        let resource = Resource::parse(patient).map_err(|_| ShelfError::NotAPatient("it is not a resource with an id"))?;
+        let resource =
+            Resource::parse(patient).map_err(|_| ShelfError::NotAPatient("it is not a resource with an id"))?;
         if resource.resource_type() != ResourceType::PATIENT {
             return Err(ShelfError::NotAPatient("it is a resource of another type"));
         }

@@ -36,8 +36,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 use waybill_crypto::lthash::SaltSecret;
-use waybill_record::digest::Inventory;
 use waybill_protocol::messages::TypeCount;
+use waybill_record::digest::Inventory;
 use waybill_store::{Key, Objects, Store};
 
 use bridge::Bridge;

@@ -141,6 +141,7 @@ fn file_one(
 pub(super) struct StoreIndex<'a> {
     bridge: &'a Bridge,
     work: Key,
+    max_in_memory: usize,
     fresh: BTreeMap<[u8; 32], Vec<ResourceKey>>,
     has_spilled: bool,
 }
@@ -148,7 +149,11 @@ pub(super) struct StoreIndex<'a> {
 impl<'a> StoreIndex<'a> {
     /// An empty index; what an interrupted load left under the same name is thrown away.
     pub fn new(bridge: &'a Bridge, work: Key) -> Result<Self, ShelfError> {
-        let index = Self { bridge, work, fresh: BTreeMap::new(), has_spilled: false };
+        Self::with_memory(bridge, work, MAX_NAMES_IN_MEMORY)
+    }
+
+    pub(super) fn with_memory(bridge: &'a Bridge, work: Key, max_in_memory: usize) -> Result<Self, ShelfError> {
+        let index = Self { bridge, work, max_in_memory, fresh: BTreeMap::new(), has_spilled: false };
         index.clear()?;
         Ok(index)
     }
@@ -200,7 +205,7 @@ impl LoadIndex for StoreIndex<'_> {
             found.push(key.clone());
             self.fresh.insert(name, found);
         }
-        if self.fresh.len() >= MAX_NAMES_IN_MEMORY {
+        if self.fresh.len() >= self.max_in_memory {
             self.spill()?;
         }
         Ok(())

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use waybill_crypto::digest::{Digest, sha256};
 use waybill_crypto::stream::{CHUNK_SIZE, HEADER_LEN, merkle_root};
-use waybill_protocol::ids::SessionId;
 use waybill_protocol::messages::Manifest;
 use waybill_store::{Address, Batch, Expect, Key, Space, Store};
 
@@ -60,8 +59,7 @@ impl Shelf {
         }
         self.objects.put(list).await.map_err(ShelfError::from)?;
         let key = rows::leaf_list(&manifest.session);
-        let batch =
-            Batch::new("shelf-leaves").put(Space::Staged, key, address.as_bytes().to_vec(), Expect::Any);
+        let batch = Batch::new("shelf-leaves").put(Space::Staged, key, address.as_bytes().to_vec(), Expect::Any);
         self.store.commit(batch).await.map_err(ShelfError::from)?;
         Ok(())
     }

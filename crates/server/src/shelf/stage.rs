@@ -9,7 +9,7 @@ use waybill_crypto::keys::HpkePublicKey;
 use waybill_crypto::stream::{CHUNK_SIZE, MAX_BLOB_LEN, RecordKey, StreamKeys, merkle_root, seal_chunk};
 use waybill_protocol::ids::SessionId;
 use waybill_protocol::source::Staged;
-use waybill_record::frame::{FrameTotals, FrameWriteError, FrameWriter};
+use waybill_record::frame::{FrameTotals, FrameWriteError, FrameWriter, Salt};
 use waybill_record::resource::ResourceId;
 use waybill_store::{Address, Batch, Expect, Key, Op, Space};
 
@@ -151,7 +151,7 @@ fn seal_all(
         let version = held.version.as_deref().map(ResourceId::parse).transpose();
         let version = version.map_err(|_| ShelfError::Damaged("snapshots"))?;
         let body = bridge.body(&held)?;
-        writer.push(&key, version.as_ref(), held.salt()?.into(), &body).map_err(unwrap)?;
+        writer.push(&key, version.as_ref(), Salt::from_bytes(held.salt()?), &body).map_err(unwrap)?;
         done.resources += 1;
         done.size_bytes += held.size_bytes;
         progress(done);
