@@ -87,7 +87,7 @@ fn an_errand_is_given_out_again_until_it_was_posted() {
     let mut wallet = world.wallet();
     let errand = wallet.enrol(NOW, &world.enrolment(&a())).unwrap();
     wallet = world.restart(wallet);
-    assert_eq!(wallet.errands(), [errand.clone()]);
+    assert_eq!(wallet.errands(), std::slice::from_ref(&errand));
     world.post(&errand);
     wallet.posted(errand.id).unwrap();
     wallet.posted(errand.id).unwrap();
