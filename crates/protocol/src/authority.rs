@@ -9,9 +9,9 @@ use waybill_crypto::keys::{Digest, HpkePublicKey, HpkeSecretKey, SigningKey};
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, SessionId};
 use crate::log::{LeafKind, LogEvidence};
 use crate::messages::{
-    CaseStatement, Chain, Delegation, DelegationBody, DeliveryBody, DeliveryReceipt, EndState, Grant, GrantBody, ImportReceipt,
-    KeyLodgement, KeyRelease, LodgementBody, MigrationProof, OutcomeClass, ProofBundle, ReceiptBody, Redeem, RedeemBody, Refusal,
-    RefusalBody, ReleaseBody, RevocationBody, SUITE, Standing, StatementBody, Terms,
+    CaseStatement, Chain, Delegation, DelegationBody, DeliveryBody, DeliveryReceipt, EndState, Grant, GrantBody,
+    ImportReceipt, KeyLodgement, KeyRelease, LodgementBody, MigrationProof, OutcomeClass, ProofBundle, ReceiptBody,
+    Redeem, RedeemBody, Refusal, RefusalBody, ReleaseBody, RevocationBody, SUITE, Standing, StatementBody, Terms,
 };
 use crate::migration::{AuthorityState, Effect, Leaf, Post, Recipient, tell};
 use crate::rejection::{Code, Rejection};
@@ -208,7 +208,8 @@ impl Authority<'_> {
         body: &DelegationBody,
         standing: &dyn Fn(&HospitalId) -> Option<Standing>,
     ) -> Result<Intent, Rejection> {
-        let delegation = body.delegation.parse()?.verify(self.ctx.backend, &body.key).map_err(|_| Code::DelegationInvalid)?;
+        let delegation =
+            body.delegation.parse()?.verify(self.ctx.backend, &body.key).map_err(|_| Code::DelegationInvalid)?;
         let said = delegation.message();
         if body.key.thumbprint() != said.delegation_key {
             return Err(Code::DelegationInvalid.into());
@@ -399,7 +400,8 @@ impl Authority<'_> {
     /// `sender-wrong`, `signature-invalid`, `lodgement-mismatch`, `unexpected-message`, or an end state's code.
     pub fn handle_delivery(&self, mut case: AuthorityCase, body: &DeliveryBody) -> Result<Transition, Rejection> {
         let from = self.trust.verify_hospital(&self.ctx, &body.chain)?;
-        let delivery = body.delivery.parse()?.verify(self.ctx.backend, from.key()).map_err(|_| Code::SignatureInvalid)?;
+        let delivery =
+            body.delivery.parse()?.verify(self.ctx.backend, from.key()).map_err(|_| Code::SignatureInvalid)?;
         if from.id() != &case.terms.destination || delivery.message().proof != case.id {
             return Err(Code::SenderWrong.into());
         }
@@ -551,7 +553,14 @@ impl Authority<'_> {
 
     /// A signed refusal, for the mailbox of whoever asked.
     #[must_use]
-    pub fn refuse(&self, to: Recipient, subject: Digest, session: Option<SessionId>, attempt: u32, code: Code) -> Effect {
+    pub fn refuse(
+        &self,
+        to: Recipient,
+        subject: Digest,
+        session: Option<SessionId>,
+        attempt: u32,
+        code: Code,
+    ) -> Effect {
         let retry = code.retryable();
         let refusal = Refusal { subject, session, attempt, code: code.public(), retry, time: self.ctx.now };
         let refusal = Signed::sign(self.ctx.backend, &self.keys.proof_signing, refusal);
@@ -559,7 +568,13 @@ impl Authority<'_> {
         tell(to, Parcel::pack(Kind::Refusal, &body))
     }
 
-    fn end(&self, mut case: AuthorityCase, state: EndState, cause: Option<MessageId>, receipt: Option<ReceiptBody>) -> Transition {
+    fn end(
+        &self,
+        mut case: AuthorityCase,
+        state: EndState,
+        cause: Option<MessageId>,
+        receipt: Option<ReceiptBody>,
+    ) -> Transition {
         let statement = CaseStatement { proof: case.id, state, cause, time: self.ctx.now };
         let statement = Signed::sign(self.ctx.backend, &self.keys.proof_signing, statement);
         case.state = AuthorityState::Ended(state);
@@ -583,15 +598,25 @@ impl Authority<'_> {
     ///
     /// # Errors
     /// `malformed` when the patient's reply key is no point: nobody could ever read the answer.
-    pub fn finish(&self, answer: Answer, evidence: LogEvidence, consistency: Vec<Digest>) -> Result<Vec<Post>, Rejection> {
+    pub fn finish(
+        &self,
+        answer: Answer,
+        evidence: LogEvidence,
+        consistency: Vec<Digest>,
+    ) -> Result<Vec<Post>, Rejection> {
         let tell = |to, parcel| Post { to, parcel, awaits: None };
         Ok(match answer {
             Answer::Nothing => Vec::new(),
             Answer::Proof { proof, delegation, reply_key, reply_to } => {
                 let bundle = ProofBundle { proof, chain: self.keys.chain.clone(), evidence };
-                let sealed =
-                    SealedBytes::seal(self.ctx.backend, &reply_key, SealPurpose::ProofAnswer, &delegation.0.0, &to_cbor(&bundle))
-                        .map_err(|_| Code::Malformed)?;
+                let sealed = SealedBytes::seal(
+                    self.ctx.backend,
+                    &reply_key,
+                    SealPurpose::ProofAnswer,
+                    &delegation.0.0,
+                    &to_cbor(&bundle),
+                )
+                .map_err(|_| Code::Malformed)?;
                 vec![tell(Recipient::Mailbox(reply_to), Parcel::pack(Kind::ProofAnswer, &sealed))]
             }
             Answer::Grant { grant, source, .. } => {
@@ -616,6 +641,9 @@ impl Authority<'_> {
 fn lint_proof(bytes: &[u8], intent: &Intent) -> Result<(), Rejection> {
     let read: crate::signed::Unverified<MigrationProof> = crate::signed::Unverified::parse(bytes)?;
     let p = read.peek();
-    let sound = p == &intent.proof && p.suite == SUITE && p.issued_at <= p.terms.expires && p.terms.source != p.terms.destination;
+    let sound = p == &intent.proof
+        && p.suite == SUITE
+        && p.issued_at <= p.terms.expires
+        && p.terms.source != p.terms.destination;
     if sound { Ok(()) } else { Err(Code::Malformed.into()) }
 }

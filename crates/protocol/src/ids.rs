@@ -47,8 +47,7 @@ impl HospitalId {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let bytes = text.as_bytes();
         let first_ok = bytes.first().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let rest_ok =
-            bytes.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-' || *c == b'.');
+        let rest_ok = bytes.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-' || *c == b'.');
         if first_ok && rest_ok && bytes.len() <= 63 { Ok(Self(text.to_owned())) } else { Err(IdError) }
     }
 

@@ -15,10 +15,10 @@ use zeroize::Zeroize;
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, Timestamp};
 use crate::log::LeafKind;
 use crate::messages::{
-    Chain, Consent, Delegation, DelegationBody, EndState, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, OutcomeClass,
-    Presentation, PresentationBody, ProofBundle, Purpose, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, Registration,
-    RegistrationAnswer, RegistrationBody, Relation, Revocation, RevocationBody, RevocationReason, SUITE, StatementBody, Terms,
-    VoucherGrant,
+    Chain, Consent, Delegation, DelegationBody, EndState, LoginAnswer, LoginBody, LoginOutcome, LoginRequest,
+    OutcomeClass, Presentation, PresentationBody, ProofBundle, Purpose, ReceiptDetail, ReceiptOpening, Refusal,
+    RefusalBody, Registration, RegistrationAnswer, RegistrationBody, Relation, Revocation, RevocationBody,
+    RevocationReason, SUITE, StatementBody, Terms, VoucherGrant,
 };
 use crate::rejection::{Code, Rejection};
 use crate::sealed::{SealPurpose, SealedBytes};
@@ -119,9 +119,18 @@ impl Exchange {
     }
 
     /// Opens an answer and verifies that the pinned key signed it.
-    fn open<M: Message>(&self, ctx: &Ctx<'_>, parcel: &Parcel, kind: Kind, purpose: SealPurpose, keys: &HospitalKeys) -> Result<M, Rejection> {
+    fn open<M: Message>(
+        &self,
+        ctx: &Ctx<'_>,
+        parcel: &Parcel,
+        kind: Kind,
+        purpose: SealPurpose,
+        keys: &HospitalKeys,
+    ) -> Result<M, Rejection> {
         let sealed: SealedBytes = parcel.open(kind, M::TYP)?;
-        let plain = sealed.open(ctx.backend, &HpkeSecretKey::from_bytes(&self.reply_secret), purpose, self.request.as_bytes()).map_err(|_| Code::UnexpectedMessage)?;
+        let plain = sealed
+            .open(ctx.backend, &HpkeSecretKey::from_bytes(&self.reply_secret), purpose, self.request.as_bytes())
+            .map_err(|_| Code::UnexpectedMessage)?;
         let bytes: SignedBytes<M> = from_cbor(M::TYP, &plain, MAX_PARCEL_BYTES)?;
         let signed = bytes.parse()?.verify(ctx.backend, &keys.signing).map_err(|_| Code::SignatureInvalid)?;
         Ok(signed.into_message())
@@ -239,7 +248,12 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `malformed` when the enrolment's HPKE key is no point.
-    pub fn register(&self, enrolment: &Enrolment, epoch: u32, reply_to: &str) -> Result<(Exchange, Vec<u8>), Rejection> {
+    pub fn register(
+        &self,
+        enrolment: &Enrolment,
+        epoch: u32,
+        reply_to: &str,
+    ) -> Result<(Exchange, Vec<u8>), Rejection> {
         let id = enrolment.hospital.as_str();
         let key = self.root.consent_key(id, epoch);
         let reply = self.root.reply_key(id, epoch);
@@ -264,10 +278,23 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `signature-invalid`, `registration-invalid`.
-    pub fn accept_registration(&self, exchange: &Exchange, enrolment: &Enrolment, epoch: u32, parcel: &Parcel) -> Result<Contact, Rejection> {
-        let answer: RegistrationAnswer =
-            exchange.open(&self.ctx, parcel, Kind::RegistrationAnswer, SealPurpose::RegistrationAnswer, &enrolment.keys)?;
-        let fits = answer.request == exchange.request && answer.hospital == enrolment.hospital && answer.keys == enrolment.keys;
+    pub fn accept_registration(
+        &self,
+        exchange: &Exchange,
+        enrolment: &Enrolment,
+        epoch: u32,
+        parcel: &Parcel,
+    ) -> Result<Contact, Rejection> {
+        let answer: RegistrationAnswer = exchange.open(
+            &self.ctx,
+            parcel,
+            Kind::RegistrationAnswer,
+            SealPurpose::RegistrationAnswer,
+            &enrolment.keys,
+        )?;
+        let fits = answer.request == exchange.request
+            && answer.hospital == enrolment.hospital
+            && answer.keys == enrolment.keys;
         if !fits {
             return Err(Code::RegistrationInvalid.into());
         }
@@ -308,7 +335,12 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `signature-invalid`, `unexpected-message`, or the code of a refused login.
-    pub fn accept_login(&self, exchange: &Exchange, contact: &Contact, parcel: &Parcel) -> Result<LoginOutcome, Rejection> {
+    pub fn accept_login(
+        &self,
+        exchange: &Exchange,
+        contact: &Contact,
+        parcel: &Parcel,
+    ) -> Result<LoginOutcome, Rejection> {
         match self.read_login(exchange, contact, parcel)? {
             LoginOutcome::Refused { code } => Err(code.into()),
             outcome => Ok(outcome),
@@ -319,7 +351,12 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `signature-invalid`, `unexpected-message`.
-    pub fn read_login(&self, exchange: &Exchange, contact: &Contact, parcel: &Parcel) -> Result<LoginOutcome, Rejection> {
+    pub fn read_login(
+        &self,
+        exchange: &Exchange,
+        contact: &Contact,
+        parcel: &Parcel,
+    ) -> Result<LoginOutcome, Rejection> {
         let answer: LoginAnswer =
             exchange.open(&self.ctx, parcel, Kind::LoginAnswer, SealPurpose::LoginAnswer, &contact.keys)?;
         if answer.request != exchange.request || answer.hospital != contact.hospital {
@@ -378,12 +415,25 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `voucher-invalid`.
-    pub fn delegate(&self, draft: &mut Draft, source: &Contact, voucher: VoucherGrant, reply_to: &str) -> Result<Vec<u8>, Rejection> {
+    pub fn delegate(
+        &self,
+        draft: &mut Draft,
+        source: &Contact,
+        voucher: VoucherGrant,
+        reply_to: &str,
+    ) -> Result<Vec<u8>, Rejection> {
         let key = self.root.delegation_key(draft.number);
         let thumbprint = key.public().thumbprint();
-        let said = voucher.voucher.parse()?.verify(self.ctx.backend, &source.keys.signing).map_err(|_| Code::VoucherInvalid)?;
+        let said = voucher
+            .voucher
+            .parse()?
+            .verify(self.ctx.backend, &source.keys.signing)
+            .map_err(|_| Code::VoucherInvalid)?;
         let said = said.message();
-        if said.delegation_key != thumbprint || said.com_source != draft.terms.com_source || said.source != source.hospital {
+        if said.delegation_key != thumbprint
+            || said.com_source != draft.terms.com_source
+            || said.source != source.hospital
+        {
             return Err(Code::VoucherInvalid.into());
         }
         let delegation = Delegation {
@@ -504,7 +554,13 @@ impl Patient<'_> {
     ///
     /// # Errors
     /// `signature-invalid` when neither the contact nor the authority signed it.
-    pub fn accept_refusal(&self, trust: &Trust, draft: &Draft, contact: &Contact, body: &RefusalBody) -> Result<Code, Rejection> {
+    pub fn accept_refusal(
+        &self,
+        trust: &Trust,
+        draft: &Draft,
+        contact: &Contact,
+        body: &RefusalBody,
+    ) -> Result<Code, Rejection> {
         let unverified: Unverified<Refusal> = body.refusal.parse()?;
         let refusal = if unverified.kid() == contact.keys.signing.kid() {
             unverified.verify(self.ctx.backend, &contact.keys.signing).map_err(|_| Code::SignatureInvalid)?
@@ -525,10 +581,19 @@ impl Patient<'_> {
     pub fn revoke(&self, draft: &Draft, proof: ProofId, reason: RevocationReason) -> Vec<u8> {
         let key = self.root.revocation_key(draft.number);
         let signed = Signed::sign(self.ctx.backend, &key, Revocation { proof, reason, time: self.ctx.now });
-        Parcel::pack(Kind::Revocation, &RevocationBody { revocation: SignedBytes::from(&signed), chain: Chain::default() })
+        Parcel::pack(
+            Kind::Revocation,
+            &RevocationBody { revocation: SignedBytes::from(&signed), chain: Chain::default() },
+        )
     }
 
-    fn seal(&self, to: &HpkePublicKey, purpose: SealPurpose, bound: &[u8], plain: &[u8]) -> Result<SealedBytes, Rejection> {
+    fn seal(
+        &self,
+        to: &HpkePublicKey,
+        purpose: SealPurpose,
+        bound: &[u8],
+        plain: &[u8],
+    ) -> Result<SealedBytes, Rejection> {
         SealedBytes::seal(self.ctx.backend, to, purpose, bound, plain).map_err(|_| Code::Malformed.into())
     }
 }

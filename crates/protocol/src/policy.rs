@@ -45,10 +45,14 @@ pub fn decide(role: Role, action: Action) -> Decision {
     match (role, action) {
         (Registrar, IssueEnrolmentCode) => allow("a registrar registers patients in person"),
         (RecordsOfficer, LoadRecord | ReadRecord) => allow("a records officer keeps the records"),
-        (RecordsOfficer | PrivacyOfficer, ReviewIdentity) => allow("an identity doubt is decided by records or privacy staff"),
+        (RecordsOfficer | PrivacyOfficer, ReviewIdentity) => {
+            allow("an identity doubt is decided by records or privacy staff")
+        }
         (RecordsOfficer | PrivacyOfficer, AbortCase) => allow("records or privacy staff may stop a case"),
         (Clinician, ReadRecord) => allow("a clinician reads the charts of the hospital's patients"),
-        (Registrar | RecordsOfficer | PrivacyOfficer | Auditor, ReadCase) => allow("staff follow the cases they work on"),
+        (Registrar | RecordsOfficer | PrivacyOfficer | Auditor, ReadCase) => {
+            allow("staff follow the cases they work on")
+        }
         (PrivacyOfficer | Auditor, ReadAudit) => allow("privacy staff and auditors read the audit trail"),
         (AuthorityOperator, EnrolHospital | ChangeStanding) => allow("the authority's operators keep its registry"),
         _ => Decision { allowed: false, reason: "no rule gives this role this action" },

@@ -8,8 +8,8 @@ use waybill_crypto::pseudonym::Pseudonym;
 
 use crate::ids::{HospitalId, MessageId, Nonce, Timestamp};
 use crate::messages::{
-    Chain, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer, RegistrationBody,
-    Relation, SUITE, TypeCount, Voucher, VoucherGrant,
+    Chain, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer,
+    RegistrationBody, Relation, SUITE, TypeCount, Voucher, VoucherGrant,
 };
 use crate::migration::{Effect, Recipient, tell};
 use crate::rejection::{Code, Rejection};
@@ -254,7 +254,13 @@ impl Registrar<'_> {
         };
         let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
         let bound = opened.signed.id();
-        let parcel = self.seal_answer(&said.reply_key, SealPurpose::RegistrationAnswer, bound, &answer, Kind::RegistrationAnswer)?;
+        let parcel = self.seal_answer(
+            &said.reply_key,
+            SealPurpose::RegistrationAnswer,
+            bound,
+            &answer,
+            Kind::RegistrationAnswer,
+        )?;
         Ok((registered, vec![tell(Recipient::Mailbox(said.reply_to.clone()), parcel)]))
     }
 
@@ -264,8 +270,9 @@ impl Registrar<'_> {
     /// `login-refused` or a frame code.
     pub fn open_login(&self, sealed: &SealedBytes) -> Result<LoginOpened, Rejection> {
         let id = self.hospital.id.as_str().as_bytes();
-        let plain =
-            sealed.open(self.ctx.backend, &self.hospital.hpke, SealPurpose::Login, id).map_err(|_| Code::LoginRefused)?;
+        let plain = sealed
+            .open(self.ctx.backend, &self.hospital.hpke, SealPurpose::Login, id)
+            .map_err(|_| Code::LoginRefused)?;
         let body: LoginBody = from_cbor("login", &plain, crate::wire::MAX_PARCEL_BYTES)?;
         let request = body.request.parse()?;
         if request.peek().hospital != self.hospital.id {
@@ -278,7 +285,11 @@ impl Registrar<'_> {
     ///
     /// # Errors
     /// `login-refused`, `login-stale`, `registration-expired`; all alike to the outside.
-    pub fn verify_login(&self, opened: LoginOpened, registered: Option<&Registered>) -> Result<LoginVerified, Rejection> {
+    pub fn verify_login(
+        &self,
+        opened: LoginOpened,
+        registered: Option<&Registered>,
+    ) -> Result<LoginVerified, Rejection> {
         let request = Registered::verify(registered, &self.ctx, opened.request).map_err(|e| match e.code {
             Code::ConsentKeyExpired => Code::RegistrationExpired,
             _ => Code::LoginRefused,
@@ -322,10 +333,20 @@ impl Registrar<'_> {
     /// `malformed` when the reply key is no point.
     pub fn answer_login(&self, login: &LoginVerified, outcome: LoginOutcome) -> Result<Effect, Rejection> {
         let said = login.request.message();
-        let answer =
-            LoginAnswer { request: login.request.id(), hospital: self.hospital.id.clone(), time: self.ctx.now, outcome };
+        let answer = LoginAnswer {
+            request: login.request.id(),
+            hospital: self.hospital.id.clone(),
+            time: self.ctx.now,
+            outcome,
+        };
         let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
-        let parcel = self.seal_answer(&said.reply_key, SealPurpose::LoginAnswer, login.request.id(), &answer, Kind::LoginAnswer)?;
+        let parcel = self.seal_answer(
+            &said.reply_key,
+            SealPurpose::LoginAnswer,
+            login.request.id(),
+            &answer,
+            Kind::LoginAnswer,
+        )?;
         Ok(tell(Recipient::Mailbox(said.reply_to.clone()), parcel))
     }
 
@@ -338,8 +359,8 @@ impl Registrar<'_> {
         kind: Kind,
     ) -> Result<Vec<u8>, Rejection> {
         let plain = to_cbor(&SignedBytes::from(answer));
-        let sealed =
-            SealedBytes::seal(self.ctx.backend, to, purpose, request.as_bytes(), &plain).map_err(|_| Code::Malformed)?;
+        let sealed = SealedBytes::seal(self.ctx.backend, to, purpose, request.as_bytes(), &plain)
+            .map_err(|_| Code::Malformed)?;
         Ok(Parcel::pack(kind, &sealed))
     }
 }

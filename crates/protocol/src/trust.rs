@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use waybill_crypto::backend::Backend;
-use waybill_crypto::certificate::{
-    CertificateError, ChainCache, Crl, Profile, TrustAnchor, VerifiedCertificate,
-};
+use waybill_crypto::certificate::{CertificateError, ChainCache, Crl, Profile, TrustAnchor, VerifiedCertificate};
 use waybill_crypto::keys::{HpkePublicKey, KeyId, VerifyingKey};
 
 use crate::ids::{HospitalId, MessageId, Timestamp};
@@ -115,7 +113,8 @@ impl Trust {
     /// A [`Rejection`] when it is not signed under the pinned root, or describes another authority or log than the one pinned.
     pub fn accept_statement(&mut self, ctx: &Ctx<'_>, body: &AuthorityStatementBody) -> Result<(), Rejection> {
         let verified = self.verify_chain(ctx, &body.chain, Profile::ProofSigning)?;
-        let statement = body.statement.parse()?.verify(ctx.backend, &verified.public_key).map_err(|_| Code::SignatureInvalid)?;
+        let statement =
+            body.statement.parse()?.verify(ctx.backend, &verified.public_key).map_err(|_| Code::SignatureInvalid)?;
         let said = statement.message();
         if said.authority != self.authority || verified.subject != self.authority.as_str() {
             return Err(Code::SenderWrong.into());
@@ -124,7 +123,8 @@ impl Trust {
             return Err(Code::LogInconsistent.into());
         }
         self.lodgement_key = Some(said.lodgement_key.clone());
-        self.authority_keys.insert(verified.public_key.kid(), (verified.public_key.clone(), Timestamp(verified.not_after)));
+        self.authority_keys
+            .insert(verified.public_key.kid(), (verified.public_key.clone(), Timestamp(verified.not_after)));
         Ok(())
     }
 

@@ -158,6 +158,14 @@ impl Parcel {
         if parcel.version == VERSION { Ok(parcel) } else { Err(DecodeError::Version(parcel.version)) }
     }
 
+    /// The kind a parcel claims to be, for statistics: nothing else of it is read or checked.
+    #[must_use]
+    pub fn peek_kind(bytes: &[u8]) -> Option<Kind> {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        (decoder.array().ok()? == Some(3) && decoder.u8().ok()? == VERSION).then_some(())?;
+        decoder.decode().ok()
+    }
+
     /// Decodes the body as the structure of the expected kind.
     ///
     /// # Errors
@@ -176,6 +184,13 @@ impl Parcel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kind_can_be_peeked_at_and_nothing_else_is_a_kind() {
+        assert_eq!(Parcel::peek_kind(&Parcel::pack(Kind::KeyRelease, &7u8)), Some(Kind::KeyRelease));
+        assert_eq!(Parcel::peek_kind(&[0x83, 2, 3, 0x41, 7]), None);
+        assert_eq!(Parcel::peek_kind(b"not a parcel"), None);
+    }
 
     #[test]
     fn only_the_deterministic_encoding_is_accepted() {

@@ -34,6 +34,9 @@ pub enum StartError {
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] UnixError),
+    /// A key or certificate file.
+    #[error(transparent)]
+    File(#[from] crate::files::FileError),
     /// A setting that cannot be used; says which.
     #[error("the configuration cannot be used: {0}")]
     Config(String),

@@ -14,9 +14,9 @@ use waybill_record::scope::Scope;
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::LeafKind;
 use crate::messages::{
-    DeliveryBody, DeliveryReceipt, ImportReceipt, KeyRelease, Manifest, ManifestBody, OutcomeClass, ProofBundle, ReceiptBody,
-    ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, ReleaseBody, RevocationBody, StatementBody, TransferBody,
-    TransferRequest,
+    DeliveryBody, DeliveryReceipt, ImportReceipt, KeyRelease, Manifest, ManifestBody, OutcomeClass, ProofBundle,
+    ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, ReleaseBody, RevocationBody, StatementBody,
+    TransferBody, TransferRequest,
 };
 use crate::migration::{DestinationState, Effect, Recipient, post, settle, tell};
 use crate::registrar::{HospitalIdentity, LocalPatient};
@@ -180,7 +180,11 @@ impl Destination<'_> {
     ///
     /// # Errors
     /// `malformed`, as [`Destination::open_case`].
-    pub fn next_attempt(&self, mut case: DestinationCase, ours: &Demographics) -> Result<(HpkeSecretKey, Transition), Rejection> {
+    pub fn next_attempt(
+        &self,
+        mut case: DestinationCase,
+        ours: &Demographics,
+    ) -> Result<(HpkeSecretKey, Transition), Rejection> {
         let consent = case.request.consent.digest();
         let attempt = case.attempt + 1;
         let (secret, request) = self.request(case.proof, consent, &case.source_keys, ours, attempt)?;
@@ -203,8 +207,9 @@ impl Destination<'_> {
         let secret = self.ctx.backend.generate_hpke_key();
         let bound = identity_binding(proof, secret.public());
         let claim = to_cbor(ours);
-        let identity_claim = SealedBytes::seal(self.ctx.backend, &source.hpke, SealPurpose::IdentityClaim, &bound, &claim)
-            .map_err(|_| Code::Malformed)?;
+        let identity_claim =
+            SealedBytes::seal(self.ctx.backend, &source.hpke, SealPurpose::IdentityClaim, &bound, &claim)
+                .map_err(|_| Code::Malformed)?;
         let request = TransferRequest {
             proof,
             consent,
@@ -244,7 +249,8 @@ impl Destination<'_> {
             .open(self.ctx.backend, secret, SealPurpose::Manifest, case.session.as_bytes())
             .map_err(|_| Code::ManifestInvalid)?;
         let bytes = ManifestBody::signed(plain);
-        let manifest = bytes.parse()?.verify(self.ctx.backend, &case.source_keys.signing).map_err(|_| Code::ManifestInvalid)?;
+        let manifest =
+            bytes.parse()?.verify(self.ctx.backend, &case.source_keys.signing).map_err(|_| Code::ManifestInvalid)?;
         let said = manifest.message();
         if said.proof != case.proof || said.session != case.session {
             return Err(Code::ManifestInvalid.into());
@@ -360,7 +366,8 @@ impl Destination<'_> {
         let receipt = Signed::sign(self.ctx.backend, &self.hospital.signing, receipt);
         let plain = to_cbor(&opening);
         let seal = |to: &HpkePublicKey, purpose| {
-            SealedBytes::seal(self.ctx.backend, to, purpose, hm.as_bytes(), &plain).map_err(|_| Rejection::from(Code::Malformed))
+            SealedBytes::seal(self.ctx.backend, to, purpose, hm.as_bytes(), &plain)
+                .map_err(|_| Rejection::from(Code::Malformed))
         };
         let body = ReceiptBody {
             receipt: SignedBytes::from(&receipt),
@@ -396,11 +403,15 @@ impl Destination<'_> {
         if said.subject != case.proof.0 || said.session != Some(case.session) {
             return Err(Code::UnknownCase.into());
         }
-        if !matches!(case.state, DestinationState::Requested | DestinationState::Receiving | DestinationState::Delivered) {
+        if !matches!(
+            case.state,
+            DestinationState::Requested | DestinationState::Receiving | DestinationState::Delivered
+        ) {
             return Err(Code::UnexpectedMessage.into());
         }
         let full = body.detail.as_ref().zip(secret).and_then(|(sealed, secret)| {
-            let plain = sealed.open(self.ctx.backend, secret, SealPurpose::RejectionDetail, case.session.as_bytes()).ok()?;
+            let plain =
+                sealed.open(self.ctx.backend, secret, SealPurpose::RejectionDetail, case.session.as_bytes()).ok()?;
             from_cbor::<Code>("code", &plain, 16).ok()
         });
         let code = full.filter(|c| c.public() == said.code).unwrap_or(said.code);

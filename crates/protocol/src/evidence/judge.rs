@@ -68,7 +68,8 @@ impl Verdict {
 /// Certificates are judged as of the time the proof was issued; a revocation list of that time is not part of the file.
 #[must_use]
 pub fn judge(backend: &dyn Backend, root: &TrustAnchor, evidence: &Evidence) -> Verdict {
-    let mut bench = Bench { backend, root, evidence, verdict: Verdict { sentences: Vec::new(), end: None, liar: None } };
+    let mut bench =
+        Bench { backend, root, evidence, verdict: Verdict { sentences: Vec::new(), end: None, liar: None } };
     bench.run();
     bench.verdict
 }
@@ -95,7 +96,12 @@ impl Bench<'_> {
             self.revocation(&proof);
         }
         let whole = self.evidence.checksum_holds();
-        self.say("checksum", "The file is whole.", "nobody: a checksum", if whole { Finding::Proven } else { Finding::Failed });
+        self.say(
+            "checksum",
+            "The file is whole.",
+            "nobody: a checksum",
+            if whole { Finding::Proven } else { Finding::Failed },
+        );
     }
 
     fn say(&mut self, check: &'static str, text: impl Into<String>, signer: impl Into<String>, finding: Finding) {
@@ -143,9 +149,9 @@ impl Bench<'_> {
     fn proof(&mut self, authority: &VerifyingKey) -> Option<Signed<MigrationProof>> {
         let bundle = &self.evidence.proof;
         let certified = self.chain(&bundle.chain, Profile::ProofSigning, self.issued_at());
-        let proof = certified
-            .filter(|(_, key)| key == authority)
-            .and_then(|(name, key)| self.verify(&bundle.proof, &key).filter(|p| p.message().authority.as_str() == name));
+        let proof = certified.filter(|(_, key)| key == authority).and_then(|(name, key)| {
+            self.verify(&bundle.proof, &key).filter(|p| p.message().authority.as_str() == name)
+        });
         let text = proof.as_ref().map_or_else(
             || "The authority issued a migration proof.".to_owned(),
             |p| {
@@ -156,7 +162,8 @@ impl Bench<'_> {
         self.rule("proof", text, "the authority's proof-signing key", proof.is_some());
         let proof = proof?;
         let logged = self.logged(&bundle.evidence, LeafKind::PROOF, proof.id());
-        let text = format!("The proof stands in the public log at index {}, seen by the witnesses.", bundle.evidence.index);
+        let text =
+            format!("The proof stands in the public log at index {}, seen by the witnesses.", bundle.evidence.index);
         self.rule("proof-logged", text, "the log and its witnesses", logged);
         Some(proof)
     }
@@ -164,23 +171,35 @@ impl Bench<'_> {
     fn delegation(&mut self, proof: &Signed<MigrationProof>) {
         let terms = &proof.message().terms;
         let Some(body) = &self.evidence.delegation else {
-            return self.say("delegation", "The patient delegated exactly this.", "the delegation key", Finding::Absent);
+            return self.say(
+                "delegation",
+                "The patient delegated exactly this.",
+                "the delegation key",
+                Finding::Absent,
+            );
         };
         let delegated = self.verify(&body.delegation, &body.key).is_some_and(|d| {
             d.id() == proof.message().delegation
                 && &d.message().terms == terms
                 && d.message().delegation_key == body.key.thumbprint()
         });
-        let vouched = self.chain(&body.voucher.chain, Profile::HospitalSigning, proof.message().issued_at).is_some_and(|(id, key)| {
-            self.verify(&body.voucher.voucher, &key).is_some_and(|v| {
-                let v = v.message();
-                id == terms.source.as_str()
-                    && v.source == terms.source
-                    && v.delegation_key == body.key.thumbprint()
-                    && v.com_source == terms.com_source
-            })
-        });
-        self.rule("delegation", "The holder of the delegation key delegated exactly this.", "the delegation key", delegated);
+        let vouched = self.chain(&body.voucher.chain, Profile::HospitalSigning, proof.message().issued_at).is_some_and(
+            |(id, key)| {
+                self.verify(&body.voucher.voucher, &key).is_some_and(|v| {
+                    let v = v.message();
+                    id == terms.source.as_str()
+                        && v.source == terms.source
+                        && v.delegation_key == body.key.thumbprint()
+                        && v.com_source == terms.com_source
+                })
+            },
+        );
+        self.rule(
+            "delegation",
+            "The holder of the delegation key delegated exactly this.",
+            "the delegation key",
+            delegated,
+        );
         let text = format!("{} vouched that the delegation key is held by a patient registered there.", terms.source);
         self.rule("voucher", text, terms.source.as_str(), vouched);
     }
@@ -229,7 +248,12 @@ impl Bench<'_> {
         self.rule("grant-logged", "The grant stands in the public log.", "the log and its witnesses", logged);
     }
 
-    fn manifest(&mut self, source: &VerifyingKey, proof: &Signed<MigrationProof>, session: Option<SessionId>) -> Option<Signed<Manifest>> {
+    fn manifest(
+        &mut self,
+        source: &VerifyingKey,
+        proof: &Signed<MigrationProof>,
+        session: Option<SessionId>,
+    ) -> Option<Signed<Manifest>> {
         let from = proof.message().terms.source.to_string();
         let text = format!("{from} listed what it sent, and committed to the key it is encrypted under.");
         let Some(bytes) = &self.evidence.manifest else {
@@ -261,7 +285,12 @@ impl Bench<'_> {
         let text = format!("{} held every encrypted chunk under that list.", terms.destination);
         self.optional("delivery", text, terms.destination.to_string(), delivery.as_ref().map(Option::is_some));
         let Some(body) = &self.evidence.release else {
-            return self.say("release", "The authority released the key against that receipt.", "the authority", Finding::Absent);
+            return self.say(
+                "release",
+                "The authority released the key against that receipt.",
+                "the authority",
+                Finding::Absent,
+            );
         };
         let lodged = source.and_then(|key| self.verify(&body.lodgement, key)).filter(|l| {
             l.message().proof.0 == proof.id().0 && manifest.is_none_or(|m| l.message().manifest.0 == m.id().0)
@@ -275,7 +304,12 @@ impl Bench<'_> {
                 && delivery.as_ref().is_none_or(|d| d.id() == r.message().delivery)
         });
         let logged = release.as_ref().is_some_and(|r| self.logged(&body.evidence, LeafKind::RELEASE, r.id()));
-        self.rule("release", "The authority released the key against that receipt.", "the authority", release.is_some());
+        self.rule(
+            "release",
+            "The authority released the key against that receipt.",
+            "the authority",
+            release.is_some(),
+        );
         self.rule("release-logged", "The release stands in the public log.", "the log and its witnesses", logged);
         if let (Some(lodged), Some(manifest)) = (lodged, manifest) {
             self.revealed(&lodged, manifest, session, terms.source.as_str());
@@ -297,17 +331,26 @@ impl Bench<'_> {
     }
 
     /// The dispute: the destination says that the lodged key was wrong, and shows its one-time key. Who lied?
-    fn revealed(&mut self, lodged: &Signed<KeyLodgement>, manifest: &Signed<Manifest>, session: Option<SessionId>, source: &str) {
+    fn revealed(
+        &mut self,
+        lodged: &Signed<KeyLodgement>,
+        manifest: &Signed<Manifest>,
+        session: Option<SessionId>,
+        source: &str,
+    ) {
         let Some(revealed) = &self.evidence.revealed_key else { return };
         let secret = HpkeSecretKey::from_bytes(&revealed.0);
-        let expected = self.evidence.request.as_ref().and_then(|r| r.request.parse().ok()).map(|r| r.peek().session_key.clone());
+        let expected =
+            self.evidence.request.as_ref().and_then(|r| r.request.parse().ok()).map(|r| r.peek().session_key.clone());
         let genuine = expected.as_ref() == Some(secret.public());
         self.rule("revealed-key", "The revealed one-time key is the one the request named.", "the request", genuine);
         let (Some(session), true) = (session, genuine) else { return };
         let bound = manifest.id();
-        let opened = lodged.message().sealed_key.open(self.backend, &secret, SealPurpose::RecordKey, bound.as_bytes()).ok();
+        let opened =
+            lodged.message().sealed_key.open(self.backend, &secret, SealPurpose::RecordKey, bound.as_bytes()).ok();
         let key = opened.and_then(|k| <[u8; 32]>::try_from(k.as_slice()).ok()).map(RecordKey::from_bytes);
-        let right = key.is_some_and(|k| StreamKeys::derive(&session.0, &k).commitment() == manifest.message().key_commitment);
+        let right =
+            key.is_some_and(|k| StreamKeys::derive(&session.0, &k).commitment() == manifest.message().key_commitment);
         let liar = if right { self.destination_name() } else { source.to_owned() };
         let text = if right {
             "The lodged key is the one the list commits to: the destination's complaint is false."
@@ -319,10 +362,19 @@ impl Bench<'_> {
     }
 
     fn destination_name(&self) -> String {
-        self.evidence.proof.proof.parse().map_or_else(|_| "the destination".into(), |p| p.peek().terms.destination.to_string())
+        self.evidence
+            .proof
+            .proof
+            .parse()
+            .map_or_else(|_| "the destination".into(), |p| p.peek().terms.destination.to_string())
     }
 
-    fn ending(&mut self, authority: &VerifyingKey, proof: &Signed<MigrationProof>, manifest: Option<&Signed<Manifest>>) {
+    fn ending(
+        &mut self,
+        authority: &VerifyingKey,
+        proof: &Signed<MigrationProof>,
+        manifest: Option<&Signed<Manifest>>,
+    ) {
         let Some(body) = &self.evidence.statement else {
             return self.say("statement", "The authority signed how the case ended.", "the authority", Finding::Absent);
         };
@@ -336,7 +388,13 @@ impl Bench<'_> {
         self.receipt(proof, manifest, statement.and_then(|s| s.message().cause), state);
     }
 
-    fn receipt(&mut self, proof: &Signed<MigrationProof>, manifest: Option<&Signed<Manifest>>, cause: Option<MessageId>, state: Option<EndState>) {
+    fn receipt(
+        &mut self,
+        proof: &Signed<MigrationProof>,
+        manifest: Option<&Signed<Manifest>>,
+        cause: Option<MessageId>,
+        state: Option<EndState>,
+    ) {
         let Some(body) = self.evidence.statement.as_ref().and_then(|s| s.receipt.as_ref()) else { return };
         let to = proof.message().terms.destination.to_string();
         let expected = if state == Some(EndState::Filed) { OutcomeClass::Filed } else { OutcomeClass::Rejected };
@@ -360,7 +418,9 @@ impl Bench<'_> {
         let detail = receipt.and_then(|r| open_receipt_detail(&plain, &r.message().commitment).ok());
         let text = detail.as_ref().map_or_else(
             || "What was filed, by type.".to_owned(),
-            |(_, d)| format!("Of {} resources offered, {} were filed and {} set aside.", d.offered, d.filed, d.quarantined),
+            |(_, d)| {
+                format!("Of {} resources offered, {} were filed and {} set aside.", d.offered, d.filed, d.quarantined)
+            },
         );
         self.rule("receipt-detail", text, to, detail.is_some());
     }

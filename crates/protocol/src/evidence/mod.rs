@@ -16,8 +16,8 @@ use waybill_crypto::keys::{Digest, HospitalKeys};
 use crate::destination::{DestinationCase, RevealedKey};
 use crate::log::CheckpointPolicy;
 use crate::messages::{
-    AuthorityStatementBody, Chain, DelegationBody, DeliveryReceipt, GrantBody, Manifest, ProofBundle, ReceiptOpening, ReleaseBody,
-    RevocationBody, StatementBody, TransferBody,
+    AuthorityStatementBody, Chain, DelegationBody, DeliveryReceipt, GrantBody, Manifest, ProofBundle, ReceiptOpening,
+    ReleaseBody, RevocationBody, StatementBody, TransferBody,
 };
 use crate::patient::Draft;
 use crate::signed::SignedBytes;

@@ -80,7 +80,8 @@ impl Message for Manifest {
 
     fn check(&self) -> Result<(), DecodeError> {
         let ascending = self.inventory.windows(2).all(|w| w[0].resource_type < w[1].resource_type);
-        let chunked = self.chunk_bytes > 0 && self.chunk_count == self.stream_bytes.div_ceil(u64::from(self.chunk_bytes)).max(1);
+        let chunked =
+            self.chunk_bytes > 0 && self.chunk_count == self.stream_bytes.div_ceil(u64::from(self.chunk_bytes)).max(1);
         if ascending && chunked { Ok(()) } else { Err(DecodeError::Malformed(Self::TYP)) }
     }
 }

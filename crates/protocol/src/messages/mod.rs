@@ -14,10 +14,10 @@ mod transfer;
 
 pub use consent::{Consent, Presentation, PresentationBody};
 pub use delegation::{Delegation, DelegationBody, MigrationProof, ProofBundle, Terms};
-pub use ending::{CaseStatement, EndState, Refusal, RefusalBody, Revocation, RevocationBody, RevocationReason, StatementBody};
-pub use lodgement::{
-    DeliveryBody, DeliveryReceipt, KeyLodgement, KeyRelease, LodgementBody, ReleaseBody,
+pub use ending::{
+    CaseStatement, EndState, Refusal, RefusalBody, Revocation, RevocationBody, RevocationReason, StatementBody,
 };
+pub use lodgement::{DeliveryBody, DeliveryReceipt, KeyLodgement, KeyRelease, LodgementBody, ReleaseBody};
 pub use login::{LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Voucher, VoucherGrant};
 pub use manifest::{Manifest, ManifestBody, TypeCount};
 pub use receipt::{ImportReceipt, OutcomeClass, ReceiptBody, ReceiptDetail, ReceiptOpening};
@@ -62,7 +62,11 @@ impl Chain {
         let plausible = !self.0.is_empty()
             && self.0.len() <= Self::MAX_CERTIFICATES
             && self.0.iter().all(|c| c.len() <= Self::MAX_CERTIFICATE_BYTES);
-        if plausible { Ok(self.0.iter().map(|c| c.as_slice()).collect()) } else { Err(DecodeError::Malformed("certificate chain")) }
+        if plausible {
+            Ok(self.0.iter().map(|c| c.as_slice()).collect())
+        } else {
+            Err(DecodeError::Malformed("certificate chain"))
+        }
     }
 }
 
@@ -73,7 +77,8 @@ pub(crate) fn check_suite(suite: u8, what: &'static str) -> Result<(), DecodeErr
 
 /// Refuses a mailbox address that is empty, too long, or not printable ASCII.
 pub(crate) fn check_mailbox(address: &str, what: &'static str) -> Result<(), DecodeError> {
-    let plausible =
-        address.starts_with("https://") && address.len() <= MAX_MAILBOX_BYTES && address.bytes().all(|b| b.is_ascii_graphic());
+    let plausible = address.starts_with("https://")
+        && address.len() <= MAX_MAILBOX_BYTES
+        && address.bytes().all(|b| b.is_ascii_graphic());
     if plausible { Ok(()) } else { Err(DecodeError::Malformed(what)) }
 }

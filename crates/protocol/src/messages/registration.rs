@@ -137,7 +137,11 @@ impl Message for AuthorityStatement {
     const TYP: &'static str = "waybill-authority-statement";
     fn check(&self) -> Result<(), DecodeError> {
         check_suite(self.suite, Self::TYP)?;
-        if self.log_origin.is_empty() || self.log_origin.len() > 128 { Err(DecodeError::Malformed(Self::TYP)) } else { Ok(()) }
+        if self.log_origin.is_empty() || self.log_origin.len() > 128 {
+            Err(DecodeError::Malformed(Self::TYP))
+        } else {
+            Ok(())
+        }
     }
 }
 

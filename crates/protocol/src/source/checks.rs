@@ -253,7 +253,8 @@ impl Source<'_> {
             return Err(Code::ConsentForOther.into());
         }
         let com = &proof.message().terms.com_source;
-        com.verify(commitment_kind::SOURCE, &said.pid_opening, &to_cbor(&said.pid)).map_err(|_| Code::CommitmentMismatch)?;
+        com.verify(commitment_kind::SOURCE, &said.pid_opening, &to_cbor(&said.pid))
+            .map_err(|_| Code::CommitmentMismatch)?;
         Ok(ConsentOpened { checked, consent })
     }
 
@@ -261,7 +262,11 @@ impl Source<'_> {
     ///
     /// # Errors
     /// Stage `consent`.
-    pub fn verify_consent(&self, opened: ConsentOpened, registered: Option<&Registered>) -> Result<ConsentVerified, Rejection> {
+    pub fn verify_consent(
+        &self,
+        opened: ConsentOpened,
+        registered: Option<&Registered>,
+    ) -> Result<ConsentVerified, Rejection> {
         let ConsentOpened { checked, consent } = opened;
         let consent = Registered::verify(registered, &self.ctx, consent)?;
         let local = registered.map(|r| r.local.clone()).ok_or(Code::PatientUnknown)?;
@@ -280,7 +285,11 @@ impl Source<'_> {
     ///
     /// # Errors
     /// `identity-mismatch`; `malformed` when the claim does not open.
-    pub fn compare_identity(&self, consent: ConsentVerified, ours: &Demographics) -> Result<IdentityCompared, Rejection> {
+    pub fn compare_identity(
+        &self,
+        consent: ConsentVerified,
+        ours: &Demographics,
+    ) -> Result<IdentityCompared, Rejection> {
         let request = consent.request().message();
         let plain = request
             .identity_claim

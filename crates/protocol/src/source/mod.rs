@@ -4,8 +4,11 @@
 
 mod checks;
 
+pub use checks::{
+    ConsentOpened, ConsentVerified, IdentityCompared, IdentityVerdict, InWindow, PartiesVerified, ProofChecked,
+    Received, SenderVerified,
+};
 pub(crate) use checks::{commitment_kind, identity_binding};
-pub use checks::{ConsentOpened, ConsentVerified, IdentityCompared, IdentityVerdict, InWindow, PartiesVerified, ProofChecked, Received, SenderVerified};
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey};
@@ -17,8 +20,9 @@ use waybill_record::scope::Scope;
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::{Checkpoint, CosignedCheckpoint, LeafKind, verify_consistency};
 use crate::messages::{
-    EndState, Grant, GrantBody, KeyLodgement, LodgementBody, Manifest, ManifestBody, OutcomeClass, ProofBundle, ReceiptDetail,
-    ReceiptOpening, Redeem, RedeemBody, Refusal, RefusalBody, RevocationBody, Standing, StatementBody, TransferBody, TypeCount,
+    EndState, Grant, GrantBody, KeyLodgement, LodgementBody, Manifest, ManifestBody, OutcomeClass, ProofBundle,
+    ReceiptDetail, ReceiptOpening, Redeem, RedeemBody, Refusal, RefusalBody, RevocationBody, Standing, StatementBody,
+    TransferBody, TypeCount,
 };
 use crate::migration::{Effect, Recipient, SourceState, post, settle, tell};
 use crate::registrar::{HospitalIdentity, LocalPatient};
@@ -214,8 +218,13 @@ impl Source<'_> {
     /// The redemption of a case.
     #[must_use]
     pub fn redeem(&self, case: &SourceCase, known_log_size: u64) -> Effect {
-        let redeem =
-            Redeem { proof: case.proof, session: case.session, nonce: case.nonce, attempt: case.attempt, known_log_size };
+        let redeem = Redeem {
+            proof: case.proof,
+            session: case.session,
+            nonce: case.nonce,
+            attempt: case.attempt,
+            known_log_size,
+        };
         let redeem = Signed::sign(self.ctx.backend, &self.hospital.signing, redeem);
         let body = RedeemBody { redeem: SignedBytes::from(&redeem), chain: self.hospital.chain.clone() };
         post(Recipient::Authority, Parcel::pack(Kind::Redeem, &body), case.proof.0, Kind::Grant)
@@ -266,7 +275,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// `malformed` when the destination's one-time key is no point; `unexpected-message` in another state.
-    pub fn handle_staged(&self, mut case: SourceCase, staged: Staged) -> Result<Transition, Rejection> {
+    pub fn handle_staged(&self, mut case: SourceCase, staged: &Staged) -> Result<Transition, Rejection> {
         if case.state != SourceState::Granted {
             return Err(Code::UnexpectedMessage.into());
         }
@@ -275,17 +284,17 @@ impl Source<'_> {
             proof: case.proof,
             session: case.session,
             snapshot_at: staged.snapshot_at,
-            inventory: staged.inventory,
+            inventory: staged.inventory.clone(),
             stream_bytes: staged.stream_bytes,
             chunk_bytes: staged.chunk_bytes,
             chunk_count: staged.chunk_count,
             leaf_list: staged.leaf_list,
             merkle_root: staged.merkle_root,
             key_commitment: staged.key_commitment,
-            digest_scope: staged.digest_scope,
-            digest_full: staged.digest_full,
-            loss: staged.loss,
-            reply_key: staged.reply_key,
+            digest_scope: staged.digest_scope.clone(),
+            digest_full: staged.digest_full.clone(),
+            loss: staged.loss.clone(),
+            reply_key: staged.reply_key.clone(),
         };
         let manifest = Signed::sign(self.ctx.backend, &self.hospital.signing, manifest);
         let hm = ManifestId(manifest.id().0);
@@ -374,12 +383,33 @@ impl Source<'_> {
 
     /// Refuses a request before anything left: publicly with the generic code, to the verified counterpart sealed with the full.
     #[must_use]
-    pub fn refuse(&self, proof: ProofId, session: SessionId, attempt: u32, to: &HospitalId, seal_to: &HpkePublicKey, code: Code) -> Vec<Effect> {
+    pub fn refuse(
+        &self,
+        proof: ProofId,
+        session: SessionId,
+        attempt: u32,
+        to: &HospitalId,
+        seal_to: &HpkePublicKey,
+        code: Code,
+    ) -> Vec<Effect> {
         let retry = code.retryable();
-        let refusal = Refusal { subject: proof.0, session: Some(session), attempt, code: code.public(), retry, time: self.ctx.now };
+        let refusal = Refusal {
+            subject: proof.0,
+            session: Some(session),
+            attempt,
+            code: code.public(),
+            retry,
+            time: self.ctx.now,
+        };
         let refusal = Signed::sign(self.ctx.backend, &self.hospital.signing, refusal);
-        let detail =
-            SealedBytes::seal(self.ctx.backend, seal_to, SealPurpose::RejectionDetail, session.as_bytes(), &to_cbor(&code)).ok();
+        let detail = SealedBytes::seal(
+            self.ctx.backend,
+            seal_to,
+            SealPurpose::RejectionDetail,
+            session.as_bytes(),
+            &to_cbor(&code),
+        )
+        .ok();
         let (refusal, chain) = (SignedBytes::from(&refusal), self.hospital.chain.clone());
         let body = RefusalBody { refusal, chain, detail };
         vec![tell(Recipient::Hospital(to.clone()), Parcel::pack(Kind::Refusal, &body))]
@@ -416,7 +446,9 @@ impl Source<'_> {
     pub fn handle_revocation(&self, case: SourceCase, body: &RevocationBody) -> Result<Transition, Rejection> {
         verify_revocation(&self.ctx, body, &case.request.proof, &case.destination_keys)?;
         match case.state {
-            SourceState::Redeeming | SourceState::AwaitingReview | SourceState::Granted => Ok(self.abort(case, Code::ProofRevoked)),
+            SourceState::Redeeming | SourceState::AwaitingReview | SourceState::Granted => {
+                Ok(self.abort(case, Code::ProofRevoked))
+            }
             _ => Err(Code::UnexpectedMessage.into()),
         }
     }
@@ -424,8 +456,14 @@ impl Source<'_> {
     /// Ends a case of ours before the key was released: tells destination and authority.
     #[must_use]
     pub fn abort(&self, mut case: SourceCase, code: Code) -> Transition {
-        let mut effects =
-            self.refuse(case.proof, case.session, case.attempt, &case.destination.clone(), &case.session_key.clone(), code);
+        let mut effects = self.refuse(
+            case.proof,
+            case.session,
+            case.attempt,
+            &case.destination.clone(),
+            &case.session_key.clone(),
+            code,
+        );
         let retry = code.retryable();
         let refusal = Refusal {
             subject: case.proof.0,
@@ -436,7 +474,8 @@ impl Source<'_> {
             time: self.ctx.now,
         };
         let refusal = Signed::sign(self.ctx.backend, &self.hospital.signing, refusal);
-        let body = RefusalBody { refusal: SignedBytes::from(&refusal), chain: self.hospital.chain.clone(), detail: None };
+        let body =
+            RefusalBody { refusal: SignedBytes::from(&refusal), chain: self.hospital.chain.clone(), detail: None };
         effects.push(tell(Recipient::Authority, Parcel::pack(Kind::Refusal, &body)));
         effects.push(settle(case.proof.0, Kind::Grant));
         effects.push(settle(case.proof.0, Kind::CaseStatement));

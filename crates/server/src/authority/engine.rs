@@ -22,13 +22,13 @@ use waybill_store::{Batch, Expect, Key, Op, Space, Versioned};
 use super::registry::Registry;
 use crate::party::deadlines::Sleeper;
 use crate::party::effects::{case_timer, operations};
-use crate::party::{ServiceError, Shell, run_again};
+use crate::party::{ParcelHandler, Party, ServiceError, run_again};
 
 /// The authority's running state.
 #[derive(Clone)]
 pub struct Engine {
     /// Storage, time, primitives, trust.
-    pub shell: Shell,
+    pub party: Party,
     /// The online keys.
     pub keys: Arc<AuthorityKeys>,
     /// The hospitals.
@@ -110,8 +110,8 @@ impl Engine {
     }
 
     fn with_role<T>(&self, label: &'static str, run: impl FnOnce(&Authority<'_>) -> T) -> T {
-        let ctx = self.shell.ctx();
-        self.shell.with_trust(|trust| scope(label, || run(&Authority { ctx, trust, keys: &self.keys })))
+        let ctx = self.party.ctx();
+        self.party.with_trust(|trust| scope(label, || run(&Authority { ctx, trust, keys: &self.keys })))
     }
 
     async fn delegation(&self, parcel: &Parcel) -> Result<(), ServiceError> {
@@ -129,9 +129,8 @@ impl Engine {
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
             // Whoever cannot sign for the delegation gets no answer: there is nobody to answer to.
             if rejection.code != Code::DelegationInvalid {
-                let refusal = self.with_role("Refusal", |a| {
-                    a.refuse(Recipient::Mailbox(reply_to), subject, None, 0, rejection.code)
-                });
+                let refusal = self
+                    .with_role("Refusal", |a| a.refuse(Recipient::Mailbox(reply_to), subject, None, 0, rejection.code));
                 self.commit("refusal", &subject, Vec::new(), vec![refusal]).await?;
             }
         }
@@ -141,11 +140,12 @@ impl Engine {
     /// Stores the intent, then signs. A crash between the two leaves an intent that the same delegation picks up again.
     async fn issue(&self, intent: Intent) -> Result<(), ServiceError> {
         let key = intent_row(&intent.delegation_key);
-        let row = match self.shell.store.load(Space::Unique, &key).await? {
+        let row = match self.party.store.load(Space::Unique, &key).await? {
             None => {
                 let row = IntentRow { intent, issued: None };
-                let batch = Batch::new("delegation-intent").put(Space::Unique, key.clone(), to_cbor(&row), Expect::Absent);
-                self.shell.store.commit(batch).await?;
+                let batch =
+                    Batch::new("delegation-intent").put(Space::Unique, key.clone(), to_cbor(&row), Expect::Absent);
+                self.party.store.commit(batch).await?;
                 row
             }
             Some(found) => {
@@ -177,7 +177,8 @@ impl Engine {
             Some((case, version)) => {
                 let standings = self.registry.standings([&case.terms.source, &case.terms.destination]).await?;
                 let standing = |id: &HospitalId| -> Option<Standing> { standings.get(id).copied() };
-                let result = self.with_role("Redeem", |a| a.handle_redeem(case, &from, &body.chain, &redeem, &standing));
+                let result =
+                    self.with_role("Redeem", |a| a.handle_redeem(case, &from, &body.chain, &redeem, &standing));
                 match result {
                     Ok(transition) => self.save("redeemed", transition, version).await,
                     Err(rejection) => Err(rejection.into()),
@@ -239,25 +240,35 @@ impl Engine {
     /// # Errors
     /// [`ServiceError`].
     pub async fn load_case(&self, id: &ProofId) -> Result<Option<(AuthorityCase, u64)>, ServiceError> {
-        let Some(found) = self.shell.store.load(Space::Case, &case_row(id)).await? else { return Ok(None) };
+        let Some(found) = self.party.store.load(Space::Case, &case_row(id)).await? else { return Ok(None) };
         Ok(Some((read(&found, "case")?, found.version)))
     }
 
     async fn save(&self, name: &'static str, (case, effects): Transition, version: u64) -> Result<(), ServiceError> {
-        let put =
-            Op::Put { space: Space::Case, key: case_row(&case.id), value: to_cbor(&case), expect: Expect::Version(version) };
+        let put = Op::Put {
+            space: Space::Case,
+            key: case_row(&case.id),
+            value: to_cbor(&case),
+            expect: Expect::Version(version),
+        };
         self.commit(name, &case.id.0, vec![put], effects).await
     }
 
-    async fn commit(&self, name: &'static str, case: &Digest, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
-        ops.extend(operations(case, effects, &self.registry, self.shell.clock.now_ms()).await?);
-        self.shell.store.commit(Batch { name, ops }).await?;
+    async fn commit(
+        &self,
+        name: &'static str,
+        case: &Digest,
+        mut ops: Vec<Op>,
+        effects: Vec<Effect>,
+    ) -> Result<(), ServiceError> {
+        ops.extend(operations(case, effects, &self.registry, self.party.clock.now_ms()).await?);
+        self.party.store.commit(Batch { name, ops }).await?;
         Ok(())
     }
 
     /// Sends an answer again that was sent before. When its leaf is not covered yet, it will be sent anyway.
     async fn repeat_answer(&self, id: &ProofId, kind: Kind) -> Result<(), ServiceError> {
-        let Some(found) = self.shell.store.load(Space::Evidence, &answer_row(id, kind)).await? else { return Ok(()) };
+        let Some(found) = self.party.store.load(Space::Evidence, &answer_row(id, kind)).await? else { return Ok(()) };
         let sent: super::sequencer::Sent = read(&found, "answer")?;
         let effects = sent.into_posts().into_iter().map(Effect::Post).collect();
         self.commit("answer-repeated", &id.0, Vec::new(), effects).await
@@ -272,12 +283,24 @@ fn open<T: Encode<()> + for<'b> Decode<'b, ()>>(parcel: &Parcel, what: &'static 
     Ok(parcel.open(parcel.kind, what)?)
 }
 
-fn parsed<M: waybill_protocol::signed::Message + Clone>(bytes: &waybill_protocol::signed::SignedBytes<M>) -> Result<M, Rejection> {
+fn parsed<M: waybill_protocol::signed::Message + Clone>(
+    bytes: &waybill_protocol::signed::SignedBytes<M>,
+) -> Result<M, Rejection> {
     Ok(bytes.parse()?.peek().clone())
 }
 
-pub(super) fn read<T: Encode<()> + for<'b> Decode<'b, ()>>(row: &Versioned, what: &'static str) -> Result<T, ServiceError> {
+pub(super) fn read<T: Encode<()> + for<'b> Decode<'b, ()>>(
+    row: &Versioned,
+    what: &'static str,
+) -> Result<T, ServiceError> {
     from_cbor(what, &row.value, MAX_ROW_BYTES).map_err(|_| ServiceError::Corrupt(what))
+}
+
+#[async_trait]
+impl ParcelHandler for Engine {
+    async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError> {
+        self.handle(bytes).await
+    }
 }
 
 #[async_trait]
@@ -286,7 +309,10 @@ impl Sleeper for Engine {
         let id = ProofId(case);
         run_again(|| async {
             let Some((row, version)) = self.load_case(&id).await? else {
-                self.shell.store.commit(Batch::new("timer-orphan").with(Op::ClearTimer { key: case_timer(&case) })).await?;
+                self.party
+                    .store
+                    .commit(Batch::new("timer-orphan").with(Op::ClearTimer { key: case_timer(&case) }))
+                    .await?;
                 return Ok(());
             };
             match self.with_role("Deadline", |a| a.handle_deadline(row)) {

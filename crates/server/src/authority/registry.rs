@@ -10,7 +10,7 @@ use waybill_protocol::migration::Recipient;
 use waybill_protocol::wire::{from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Space};
 
-use crate::party::{AddressBook, ServiceError, Shell};
+use crate::party::{AddressBook, Party, ServiceError};
 
 /// What is kept of a hospital.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -33,7 +33,7 @@ pub struct Enrolled {
 /// The registry, with the mailboxes it knows of.
 #[derive(Clone)]
 pub struct Registry {
-    shell: Shell,
+    party: Party,
     relays: Vec<String>,
 }
 
@@ -47,8 +47,8 @@ fn row(id: &HospitalId) -> Key {
 impl Registry {
     /// A registry that lets patients be answered below these relays (`https://host[:port]/`).
     #[must_use]
-    pub fn new(shell: Shell, relays: Vec<String>) -> Self {
-        Self { shell, relays }
+    pub fn new(party: Party, relays: Vec<String>) -> Self {
+        Self { party, relays }
     }
 
     /// A hospital, if enrolled.
@@ -56,7 +56,7 @@ impl Registry {
     /// # Errors
     /// [`ServiceError`].
     pub async fn find(&self, id: &HospitalId) -> Result<Option<Enrolled>, ServiceError> {
-        let Some(found) = self.shell.store.load(Space::Setting, &row(id)).await? else { return Ok(None) };
+        let Some(found) = self.party.store.load(Space::Setting, &row(id)).await? else { return Ok(None) };
         from_cbor("hospital", &found.value, MAX_ROW_BYTES).map(Some).map_err(|_| ServiceError::Corrupt("hospital"))
     }
 
@@ -66,7 +66,7 @@ impl Registry {
     /// [`ServiceError`].
     pub async fn put(&self, hospital: &Enrolled) -> Result<(), ServiceError> {
         let batch = Batch::new("hospital").put(Space::Setting, row(&hospital.id), to_cbor(hospital), Expect::Any);
-        self.shell.store.commit(batch).await?;
+        self.party.store.commit(batch).await?;
         Ok(())
     }
 
@@ -76,9 +76,11 @@ impl Registry {
     /// [`ServiceError`].
     pub async fn all(&self) -> Result<Vec<Enrolled>, ServiceError> {
         let prefix = Key::build().text("hospital").done();
-        let rows = self.shell.store.scan(Space::Setting, &prefix, None, 10_000).await?;
+        let rows = self.party.store.scan(Space::Setting, &prefix, None, 10_000).await?;
         rows.iter()
-            .map(|(_, row)| from_cbor("hospital", &row.value, MAX_ROW_BYTES).map_err(|_| ServiceError::Corrupt("hospital")))
+            .map(|(_, row)| {
+                from_cbor("hospital", &row.value, MAX_ROW_BYTES).map_err(|_| ServiceError::Corrupt("hospital"))
+            })
             .collect()
     }
 

@@ -10,7 +10,7 @@ use waybill_crypto::keys::Digest;
 use waybill_crypto::metered::scope;
 use waybill_protocol::authority::Authority;
 use waybill_protocol::log::tiles::{LogEdge, TileId, TileKind, TileSet, tiles_for_consistency, tiles_for_inclusion};
-use waybill_protocol::log::{Checkpoint, LogEvidence, NoteSigner};
+use waybill_protocol::log::{Checkpoint, LogError, LogEvidence, NoteSigner};
 use waybill_protocol::migration::{Effect, Leaf, Post, Recipient};
 use waybill_protocol::wire::{Parcel, to_cbor};
 use waybill_store::{Area, Batch, Expect, Key, Op, Space};
@@ -18,7 +18,8 @@ use waybill_store::{Area, Batch, Expect, Key, Op, Space};
 use super::engine::{Engine, answer_row, read};
 use crate::party::ServiceError;
 use crate::party::effects::operations;
-use crate::witness::{WitnessClient, WitnessError};
+use crate::witness::{WitnessAnswer, WitnessClient, WitnessClientError};
+use waybill_protocol::log::witness::{AddCheckpoint, judge_conflict};
 
 /// Most leaves of one checkpoint.
 const LEAVES: usize = 1024;
@@ -93,26 +94,32 @@ impl Sequencer {
     /// Asks every witness whether it has seen more than this store holds. Until that is answered, the authority must not serve.
     ///
     /// # Errors
-    /// [`WitnessError::Ahead`] with both sizes when the store was restored from an old copy; otherwise when too few witnesses answer.
+    /// [`StartError::LogBehindWitness`] with both sizes when the store was restored from an old copy; otherwise when too few witnesses answer.
     pub async fn verify_not_rolled_back(&self) -> Result<(), StartError> {
         let row = self.load().await.map_err(StartError::Service)?.0;
         let note = self.note(&row.edge);
-        let mut answered = 0;
-        let needed = self.engine.shell.with_trust(|t| t.log().quorum());
-        let mut last = None;
+        let from = row.cosigned.as_ref().map_or(0, |c| c.size);
+        let needed = self.engine.party.with_trust(|t| t.log().quorum());
+        let (mut answered, mut last) = (0, None);
         for witness in &self.witnesses {
-            match self.cosign(witness, &row.edge, &note, row.cosigned.as_ref().map_or(0, |c| c.size)).await {
+            match self.cosign(witness, &row.edge, &note, from).await {
                 Ok(_) => answered += 1,
-                Err(CosignError::Witness(WitnessError::Ahead { seen, own })) => return Err(StartError::LogBehindWitness { own, seen }),
+                Err(CosignError::Refused(LogError::RolledBack { seen, offered })) => {
+                    return Err(StartError::LogBehindWitness { own: offered, seen });
+                }
                 Err(error) => last = Some(error),
             }
         }
-        if answered >= needed { Ok(()) } else { Err(StartError::NoQuorum { answered, needed, last: last.map(|e| e.to_string()) }) }
+        if answered >= needed {
+            Ok(())
+        } else {
+            Err(StartError::NoQuorum { answered, needed, last: last.map(|e| e.to_string()) })
+        }
     }
 
     /// Runs until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut changed = self.engine.shell.store.changed(Area::Leaves);
+        let mut changed = self.engine.party.store.changed(Area::Leaves);
         loop {
             changed.borrow_and_update();
             let pause = match self.round().await {
@@ -134,7 +141,7 @@ impl Sequencer {
     /// One checkpoint. `false`: there was nothing to do.
     async fn round(&self) -> Result<bool, ServiceError> {
         let (mut row, version) = self.load().await?;
-        let leaves = self.engine.shell.store.leaves(row.edge.size(), LEAVES).await?;
+        let leaves = self.engine.party.store.leaves(row.edge.size(), LEAVES).await?;
         let cosigned_size = row.cosigned.as_ref().map_or(0, |c| c.size);
         if leaves.is_empty() && row.answered == row.edge.size() && cosigned_size == row.edge.size() {
             return Ok(false);
@@ -158,33 +165,40 @@ impl Sequencer {
     async fn gather_cosignatures(&self, row: &LogRow) -> Result<Vec<u8>, ServiceError> {
         let mut note = self.note(&row.edge);
         let from = row.cosigned.as_ref().map_or(0, |c| c.size);
-        let asked = self.witnesses.iter().map(|witness| self.cosign(witness, &row.edge, &note, from));
-        let answers = futures::future::join_all(asked).await;
-        for (witness, answer) in self.witnesses.iter().zip(answers) {
-            match answer {
-                Ok(line) => note = witness.add(self.engine.shell.backend.as_ref(), &note, &line).unwrap_or(note),
-                Err(error) => tracing::warn!(%error, witness = %witness.name(), "a witness did not cosign"),
+        for witness in &self.witnesses {
+            match self.cosign(witness, &row.edge, &note, from).await {
+                Ok(cosigned) => note = cosigned,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, witness = %witness.key().name(), "a witness did not cosign");
+                }
             }
         }
-        let verified = self.engine.shell.with_trust(|t| {
-            scope("log", || t.log().verify(self.engine.shell.backend.as_ref(), &note))
-        });
+        let verified = self
+            .engine
+            .party
+            .with_trust(|t| scope("log", || t.log().verify(self.engine.party.backend.as_ref(), &note)));
         verified.map_err(|error| ServiceError::unavailable("the witness quorum", error))?;
         Ok(note)
     }
 
     /// Asks one witness, first from the size we believe it has seen, then from the size it names.
-    async fn cosign(&self, witness: &WitnessClient, edge: &LogEdge, note: &[u8], from: u64) -> Result<Vec<u8>, CosignError> {
-        let mut from = from;
+    async fn cosign(
+        &self,
+        witness: &WitnessClient,
+        edge: &LogEdge,
+        note: &[u8],
+        from: u64,
+    ) -> Result<Vec<u8>, CosignError> {
+        let mut old_size = from;
         for _ in 0..3 {
-            let proof = self.consistency(from, edge.size()).await.map_err(CosignError::Service)?;
-            match witness.add_checkpoint(from, &proof, note, edge.size()).await {
-                Ok(line) => return Ok(line),
-                Err(WitnessError::Behind { seen }) => from = seen,
-                Err(error) => return Err(CosignError::Witness(error)),
+            let proof = self.consistency(old_size, edge.size()).await?;
+            let request = AddCheckpoint { old_size, proof, note: note.to_vec() };
+            match witness.add_checkpoint(&request).await? {
+                WitnessAnswer::Cosigned(note) => return Ok(note),
+                WitnessAnswer::Conflict(answer) => old_size = judge_conflict(edge.size(), &answer)?,
             }
         }
-        Err(CosignError::Witness(WitnessError::Unsettled))
+        Err(CosignError::Unsettled)
     }
 
     /// Sends what waits below the cosigned size, a bounded batch at a time.
@@ -192,7 +206,7 @@ impl Sequencer {
         let Some(cosigned) = row.cosigned.clone() else { return Ok(()) };
         while row.answered < cosigned.size {
             let count = ANSWERS.min(usize::try_from(cosigned.size - row.answered).unwrap_or(ANSWERS));
-            let leaves = self.engine.shell.store.leaves(row.answered, count).await?;
+            let leaves = self.engine.party.store.leaves(row.answered, count).await?;
             let mut batch = Batch::new("log-answers");
             for leaf in &leaves {
                 let (ops, case) = self.answer_leaf(leaf, &cosigned).await?;
@@ -205,9 +219,14 @@ impl Sequencer {
         Ok(())
     }
 
-    async fn answer_leaf(&self, stored: &waybill_store::Leaf, cosigned: &Cosigned) -> Result<(Vec<Op>, Digest), ServiceError> {
-        let leaf: Leaf = waybill_protocol::wire::from_cbor("leaf", &stored.note, waybill_protocol::wire::MAX_PARCEL_BYTES)
-            .map_err(|_| ServiceError::Corrupt("leaf"))?;
+    async fn answer_leaf(
+        &self,
+        stored: &waybill_store::Leaf,
+        cosigned: &Cosigned,
+    ) -> Result<(Vec<Op>, Digest), ServiceError> {
+        let leaf: Leaf =
+            waybill_protocol::wire::from_cbor("leaf", &stored.note, waybill_protocol::wire::MAX_PARCEL_BYTES)
+                .map_err(|_| ServiceError::Corrupt("leaf"))?;
         let case = leaf.case;
         let path = self.inclusion(stored.index, cosigned.size).await?;
         let consistency = match leaf.answer.known_log_size() {
@@ -215,32 +234,44 @@ impl Sequencer {
             Some(known) if known > 0 && known <= cosigned.size => self.consistency(known, cosigned.size).await?,
             _ => Vec::new(),
         };
-        let evidence = LogEvidence { index: stored.index, nonce: leaf.nonce.0, path, checkpoint: cosigned.note.clone() };
+        let evidence =
+            LogEvidence { index: stored.index, nonce: leaf.nonce.0, path, checkpoint: cosigned.note.clone() };
         let engine = &self.engine;
-        let posts = engine.shell.with_trust(|trust| {
-            let role = Authority { ctx: engine.shell.ctx(), trust, keys: &engine.keys };
+        let posts = engine.party.with_trust(|trust| {
+            let role = Authority { ctx: engine.party.ctx(), trust, keys: &engine.keys };
             scope("answer", || role.finish(leaf.answer, evidence, consistency))
         })?;
         let mut ops = Vec::new();
         if let Some(kind) = posts.first().and_then(|post| Parcel::parse(&post.parcel).ok()).map(|parcel| parcel.kind) {
             let sent = Sent(posts.iter().map(|p| (p.to.clone(), p.parcel.clone().into())).collect());
-            ops.push(Op::Put { space: Space::Evidence, key: answer_row(&case, kind), value: to_cbor(&sent), expect: Expect::Any });
+            ops.push(Op::Put {
+                space: Space::Evidence,
+                key: answer_row(&case, kind),
+                value: to_cbor(&sent),
+                expect: Expect::Any,
+            });
         }
         let effects = posts.into_iter().map(Effect::Post).collect();
-        ops.extend(operations(&case.0, effects, &engine.registry, engine.shell.clock.now_ms()).await?);
+        ops.extend(operations(&case.0, effects, &engine.registry, engine.party.clock.now_ms()).await?);
         Ok((ops, case.0))
     }
 
     fn note(&self, edge: &LogEdge) -> Vec<u8> {
-        let origin = self.signer.key().name().clone();
+        let origin = self.signer.public().name().clone();
         let checkpoint = Checkpoint { origin, size: edge.size(), root: edge.root() };
-        scope("log", || checkpoint.sign(self.engine.shell.backend.as_ref(), &self.signer))
+        scope("log", || checkpoint.sign(self.engine.party.backend.as_ref(), &self.signer))
     }
 
     async fn tiles(&self, ids: Vec<TileId>) -> Result<TileSet, ServiceError> {
         let mut set = TileSet::new();
         for id in ids {
-            let tile = self.engine.shell.store.load(Space::Tile, &tile_row(&id)).await?.ok_or(ServiceError::Corrupt("log tile"))?;
+            let tile = self
+                .engine
+                .party
+                .store
+                .load(Space::Tile, &tile_row(&id))
+                .await?
+                .ok_or(ServiceError::Corrupt("log tile"))?;
             set.insert(id, &tile.value).map_err(|_| ServiceError::Corrupt("log tile"))?;
         }
         Ok(set)
@@ -270,15 +301,15 @@ impl Sequencer {
     async fn store(&self, row: &LogRow, version: u64, batch: Batch) -> Result<u64, ServiceError> {
         let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
         let batch = batch.put(Space::Log, log_row(), to_cbor(row), expect);
-        self.engine.shell.store.commit(batch).await?;
-        let written = self.engine.shell.store.load(Space::Log, &log_row()).await?;
+        self.engine.party.store.commit(batch).await?;
+        let written = self.engine.party.store.load(Space::Log, &log_row()).await?;
         Ok(written.ok_or(ServiceError::Corrupt("log"))?.version)
     }
 }
 
 /// The log's state and its row's version (0: none yet).
 pub(super) async fn load_log(engine: &Engine) -> Result<(LogRow, u64), ServiceError> {
-    match engine.shell.store.load(Space::Log, &log_row()).await? {
+    match engine.party.store.load(Space::Log, &log_row()).await? {
         Some(found) => Ok((read(&found, "log")?, found.version)),
         None => Ok((LogRow::default(), 0)),
     }
@@ -287,17 +318,23 @@ pub(super) async fn load_log(engine: &Engine) -> Result<(LogRow, u64), ServiceEr
 /// Why a witness' cosignature could not be had.
 #[derive(Debug, thiserror::Error)]
 enum CosignError {
+    #[error("the own store cannot be read")]
+    Service(#[from] ServiceError),
     #[error(transparent)]
-    Service(ServiceError),
+    Client(#[from] WitnessClientError),
     #[error(transparent)]
-    Witness(WitnessError),
+    Refused(#[from] LogError),
+    #[error("the witness names another size each time")]
+    Unsettled,
 }
 
 /// Why an authority refuses to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store was restored from an old copy, or somebody cut the log.
-    #[error("log-behind-witness: this store's log has {own} leaves, a witness has seen {seen}; restore the newest store, never serve this one")]
+    #[error(
+        "log-behind-witness: this store's log has {own} leaves, a witness has seen {seen}; restore the newest store, never serve this one"
+    )]
     LogBehindWitness {
         /// Our size.
         own: u64,
@@ -318,4 +355,3 @@ pub enum StartError {
     #[error(transparent)]
     Service(ServiceError),
 }
-

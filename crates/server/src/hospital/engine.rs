@@ -12,7 +12,9 @@ use waybill_crypto::metered::scope;
 use waybill_protocol::destination::{Destination, DestinationCase, PresentationVerified};
 use waybill_protocol::ids::ProofId;
 use waybill_protocol::log::Checkpoint;
-use waybill_protocol::messages::{GrantBody, LoginOutcome, ManifestBody, Purpose, RefusalBody, ReleaseBody, RevocationBody, StatementBody};
+use waybill_protocol::messages::{
+    GrantBody, LoginOutcome, ManifestBody, Purpose, RefusalBody, ReleaseBody, RevocationBody, StatementBody,
+};
 use waybill_protocol::migration::{DestinationState, Effect, SourceState};
 use waybill_protocol::registrar::{EnrolmentCode, HospitalIdentity, Registered, Registrar};
 use waybill_protocol::rejection::{Code, Rejection};
@@ -24,18 +26,18 @@ use waybill_store::{Batch, Expect, Key, Op, Space};
 use super::onetime::OneTimeKeys;
 use crate::party::deadlines::Sleeper;
 use crate::party::effects::{case_timer, operations};
-use crate::party::{AddressBook, ServiceError, Shell, run_again};
+use crate::party::{AddressBook, ParcelHandler, Party, ServiceError, run_again};
 use crate::shelf::Shelf;
 
 /// A hospital's running state.
 #[derive(Clone)]
 pub struct Engine {
     /// Storage, time, primitives, trust.
-    pub shell: Shell,
+    pub party: Party,
     /// Who we are.
     pub identity: Arc<HospitalIdentity>,
     /// Our records.
-    pub shelf: Shelf,
+    pub shelf: Arc<Shelf>,
     /// Keys that live for one session.
     pub one_time: OneTimeKeys,
     /// Where others' mailboxes are.
@@ -93,18 +95,18 @@ impl Engine {
 
     /// Runs a source role function under a cost label.
     pub(super) fn as_source<T>(&self, label: &'static str, run: impl FnOnce(&Source<'_>) -> T) -> T {
-        let ctx = self.shell.ctx();
-        self.shell.with_trust(|trust| scope(label, || run(&Source { ctx, hospital: &self.identity, trust })))
+        let ctx = self.party.ctx();
+        self.party.with_trust(|trust| scope(label, || run(&Source { ctx, hospital: &self.identity, trust })))
     }
 
     /// Runs a destination role function under a cost label.
     pub(super) fn as_destination<T>(&self, label: &'static str, run: impl FnOnce(&Destination<'_>) -> T) -> T {
-        let ctx = self.shell.ctx();
-        self.shell.with_trust(|trust| scope(label, || run(&Destination { ctx, hospital: &self.identity, trust })))
+        let ctx = self.party.ctx();
+        self.party.with_trust(|trust| scope(label, || run(&Destination { ctx, hospital: &self.identity, trust })))
     }
 
     fn as_registrar<T>(&self, label: &'static str, run: impl FnOnce(&Registrar<'_>) -> T) -> T {
-        scope(label, || run(&Registrar { ctx: self.shell.ctx(), hospital: &self.identity }))
+        scope(label, || run(&Registrar { ctx: self.party.ctx(), hospital: &self.identity }))
     }
 
     async fn load<T: Encode<()> + for<'b> Decode<'b, ()>>(
@@ -113,7 +115,7 @@ impl Engine {
         key: &Key,
         what: &'static str,
     ) -> Result<Option<(T, u64)>, ServiceError> {
-        let Some(found) = self.shell.store.load(space, key).await? else { return Ok(None) };
+        let Some(found) = self.party.store.load(space, key).await? else { return Ok(None) };
         let row = from_cbor(what, &found.value, MAX_PARCEL_BYTES).map_err(|_| ServiceError::Corrupt(what))?;
         Ok(Some((row, found.version)))
     }
@@ -134,22 +136,45 @@ impl Engine {
         self.load(Space::Case, &destination_row(id), "destination case").await
     }
 
-    async fn registered(&self, pid: &waybill_crypto::pseudonym::Pseudonym) -> Result<Option<(Registered, u64)>, ServiceError> {
+    async fn registered(
+        &self,
+        pid: &waybill_crypto::pseudonym::Pseudonym,
+    ) -> Result<Option<(Registered, u64)>, ServiceError> {
         self.load(Space::Registration, &Key::build().fixed(pid.as_bytes()).done(), "registration").await
     }
 
-    pub(super) async fn commit(&self, name: &'static str, case: &Digest, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
-        ops.extend(operations(case, effects, self.book.as_ref(), self.shell.clock.now_ms()).await?);
-        self.shell.store.commit(Batch { name, ops }).await?;
+    pub(super) async fn commit(
+        &self,
+        name: &'static str,
+        case: &Digest,
+        mut ops: Vec<Op>,
+        effects: Vec<Effect>,
+    ) -> Result<(), ServiceError> {
+        ops.extend(operations(case, effects, self.book.as_ref(), self.party.clock.now_ms()).await?);
+        self.party.store.commit(Batch { name, ops }).await?;
         Ok(())
     }
 
-    pub(super) async fn save_source(&self, name: &'static str, case: &SourceCase, expect: Expect, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+    pub(super) async fn save_source(
+        &self,
+        name: &'static str,
+        case: &SourceCase,
+        expect: Expect,
+        mut ops: Vec<Op>,
+        effects: Vec<Effect>,
+    ) -> Result<(), ServiceError> {
         ops.insert(0, Op::Put { space: Space::Case, key: source_row(&case.proof), value: to_cbor(case), expect });
         self.commit(name, &case.proof.0, ops, effects).await
     }
 
-    pub(super) async fn save_destination(&self, name: &'static str, case: &DestinationCase, expect: Expect, mut ops: Vec<Op>, effects: Vec<Effect>) -> Result<(), ServiceError> {
+    pub(super) async fn save_destination(
+        &self,
+        name: &'static str,
+        case: &DestinationCase,
+        expect: Expect,
+        mut ops: Vec<Op>,
+        effects: Vec<Effect>,
+    ) -> Result<(), ServiceError> {
         ops.insert(0, Op::Put { space: Space::Case, key: destination_row(&case.proof), value: to_cbor(case), expect });
         self.commit(name, &case.proof.0, ops, effects).await
     }
@@ -181,7 +206,7 @@ impl Engine {
         let nonce = opened.nonce_row();
         let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
         let login = self.as_registrar("Login", |r| r.verify_login(opened, registered.as_ref()))?;
-        let minute = self.shell.clock.now_seconds() / 60;
+        let minute = self.party.clock.now_seconds() / 60;
         let nonce_op =
             Op::Put { space: Space::Nonce, key: nonce_row(minute, &nonce.0), value: vec![1], expect: Expect::Absent };
         if self.seen_recently(minute, &nonce.0).await? {
@@ -203,14 +228,18 @@ impl Engine {
     async fn seen_recently(&self, minute: u64, nonce: &[u8; 16]) -> Result<bool, ServiceError> {
         let window = waybill_protocol::registrar::LOGIN_WINDOW_SECONDS / 60 * 2 + 1;
         for earlier in minute.saturating_sub(window)..=minute {
-            if self.shell.store.load(Space::Nonce, &nonce_row(earlier, nonce)).await?.is_some() {
+            if self.party.store.load(Space::Nonce, &nonce_row(earlier, nonce)).await?.is_some() {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn watch(&self, login: &waybill_protocol::registrar::LoginVerified, proof: &ProofId) -> Result<LoginOutcome, ServiceError> {
+    async fn watch(
+        &self,
+        login: &waybill_protocol::registrar::LoginVerified,
+        proof: &ProofId,
+    ) -> Result<LoginOutcome, ServiceError> {
         let found = match (self.source_case(proof).await?, self.destination_case(proof).await?) {
             (Some((case, _)), _) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
             (_, Some((case, _))) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
@@ -235,13 +264,19 @@ impl Engine {
         }
         let ours = self.shelf.demographics(verified.local()).await?;
         let (secret, (case, effects)) = self.as_destination("TransferRequest", |d| d.open_case(verified, &ours, 1))?;
-        self.one_time.keep(&case.session.0, &secret).map_err(|e| ServiceError::unavailable("the one-time key folder", e))?;
-        let session = super::work::session_op(&case);
-        self.save_destination("presented", &case, Expect::Absent, vec![session], effects).await
+        self.one_time
+            .keep(&case.session.0, &secret)
+            .map_err(|e| ServiceError::unavailable("the one-time key folder", e))?;
+        let ops = vec![super::work::session_op(&case), super::work::open_op(&case.proof)];
+        self.save_destination("presented", &case, Expect::Absent, ops, effects).await
     }
 
     /// One proof, one transfer: the patient is told so, signed.
-    async fn presented_again(&self, case: &DestinationCase, verified: &PresentationVerified) -> Result<(), ServiceError> {
+    async fn presented_again(
+        &self,
+        case: &DestinationCase,
+        verified: &PresentationVerified,
+    ) -> Result<(), ServiceError> {
         let refusal = self.as_destination("Refusal", |d| d.refuse_presentation(verified, Code::ProofSpent));
         self.commit("presented-again", &case.proof.0, Vec::new(), refusal.into_iter().collect()).await?;
         Err(Rejection::from(Code::ProofSpent).into())
@@ -290,15 +325,30 @@ impl Engine {
         };
         let ours = self.shelf.demographics(consent.local()).await?;
         let known = self.known_checkpoint().await?.map_or(0, |c| c.size);
-        let (case, effects) =
-            self.as_source("Redeem", |s| s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known)))?;
+        let (case, effects) = self
+            .as_source("Redeem", |s| s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known)))?;
         let spent = Op::Put {
             space: Space::Spent,
             key: spent_row(&case.proof, case.attempt),
             value: case.session.as_bytes().to_vec(),
             expect: Expect::Absent,
         };
-        self.save_source("requested", &case, expect, vec![spent], effects).await
+        let open = super::work::open_op(&case.proof);
+        self.save_source("requested", &case, expect, vec![spent, open], effects).await
+    }
+
+    /// A person has compared the two patients and vouches for them.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; `unexpected-message` when the case does not wait for a review.
+    pub async fn approve(&self, id: &ProofId) -> Result<(), ServiceError> {
+        run_again(|| async {
+            let (case, version) = self.source_case(id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            let known = self.known_checkpoint().await?.map_or(0, |c| c.size);
+            let (case, effects) = self.as_source("Redeem", |s| s.approve_review(case, known))?;
+            self.save_source("approved", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
     }
 
     /// The destination asks again for a session that is under way: what was sent is sent again.
@@ -309,7 +359,7 @@ impl Engine {
     }
 
     async fn known_checkpoint(&self) -> Result<Option<Checkpoint>, ServiceError> {
-        let Some(found) = self.shell.store.load(Space::Checkpoint, &checkpoint_row()).await? else { return Ok(None) };
+        let Some(found) = self.party.store.load(Space::Checkpoint, &checkpoint_row()).await? else { return Ok(None) };
         let text = std::str::from_utf8(&found.value).map_err(|_| ServiceError::Corrupt("checkpoint"))?;
         Checkpoint::parse(text).map(Some).map_err(|_| ServiceError::Corrupt("checkpoint"))
     }
@@ -364,13 +414,21 @@ impl Engine {
     }
 
     /// A destination's cases are keyed by proof; the session names one of the open ones.
-    async fn case_of_session(&self, session: &waybill_protocol::ids::SessionId) -> Result<Option<ProofId>, ServiceError> {
-        let Some(found) = self.shell.store.load(Space::Unique, &super::work::session_row(session)).await? else { return Ok(None) };
+    async fn case_of_session(
+        &self,
+        session: &waybill_protocol::ids::SessionId,
+    ) -> Result<Option<ProofId>, ServiceError> {
+        let Some(found) = self.party.store.load(Space::Unique, &super::work::session_row(session)).await? else {
+            return Ok(None);
+        };
         let id: [u8; 32] = found.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("session"))?;
         Ok(Some(ProofId(Digest(id))))
     }
 
-    pub(super) fn one_time_key(&self, session: &Digest) -> Result<Option<waybill_crypto::keys::HpkeSecretKey>, ServiceError> {
+    pub(super) fn one_time_key(
+        &self,
+        session: &Digest,
+    ) -> Result<Option<waybill_crypto::keys::HpkeSecretKey>, ServiceError> {
         self.one_time.find(session).map_err(|e| ServiceError::unavailable("the one-time key folder", e))
     }
 
@@ -399,7 +457,8 @@ impl Engine {
                 return self.save_source("closed", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             if let Some((case, version)) = self.destination_case(&id).await? {
-                let (case, effects) = self.as_destination("CaseStatement", |d| d.handle_statement(case, body.clone()))?;
+                let (case, effects) =
+                    self.as_destination("CaseStatement", |d| d.handle_statement(case, body.clone()))?;
                 return self.save_destination("closed", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             Err(Rejection::from(Code::UnknownCase).into())
@@ -443,8 +502,17 @@ fn open<T: Encode<()> + for<'b> Decode<'b, ()>>(parcel: &Parcel) -> Result<T, Re
     Ok(parcel.open(parcel.kind, "parcel body")?)
 }
 
-fn peek<M: waybill_protocol::signed::Message + Clone>(bytes: &waybill_protocol::signed::SignedBytes<M>) -> Result<M, Rejection> {
+fn peek<M: waybill_protocol::signed::Message + Clone>(
+    bytes: &waybill_protocol::signed::SignedBytes<M>,
+) -> Result<M, Rejection> {
     Ok(bytes.parse()?.peek().clone())
+}
+
+#[async_trait]
+impl ParcelHandler for Engine {
+    async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError> {
+        self.handle(bytes).await
+    }
 }
 
 #[async_trait]
@@ -452,9 +520,9 @@ impl Sleeper for Engine {
     /// Past the proof's end the authority has decided; its statement closes the case. Until it comes, look again in an hour.
     async fn wake(&self, case: Digest) -> Result<(), ServiceError> {
         tracing::info!(%case, "a case waits for the authority's statement");
-        let at = self.shell.clock.now_ms().saturating_add(3_600_000);
+        let at = self.party.clock.now_ms().saturating_add(3_600_000);
         let timer = waybill_store::Timer { key: case_timer(&case), at, payload: case.0.to_vec() };
-        self.shell.store.commit(Batch::new("deadline-moved").with(Op::SetTimer(timer))).await?;
+        self.party.store.commit(Batch::new("deadline-moved").with(Op::SetTimer(timer))).await?;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use waybill_crypto::keys::SigningKey;
 use waybill_protocol::wire::{from_cbor, to_cbor};
 use waybill_store::Address;
 
+use super::journal::Journal;
 use super::wire::{
     CreateRequest, Letter, MAX_BLOB_BYTES, MAX_CONTROL_BYTES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES,
     MAX_WAIT_SECONDS, MailboxUrl, Session, SessionRequest, create_payload, session_payload,
@@ -64,17 +65,23 @@ pub struct MailboxClient {
     http: HttpClient,
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
+    journal: Arc<Journal>,
 }
 
 impl MailboxClient {
     /// A client over `http`.
     pub fn new(http: HttpClient, backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> Self {
-        Self { http, backend, clock }
+        Self { http, backend, clock, journal: Arc::default() }
     }
 
     /// The HTTP client below, for its counters.
     pub fn http(&self) -> &HttpClient {
         &self.http
+    }
+
+    /// What this client and its clones have posted.
+    pub fn journal(&self) -> Arc<Journal> {
+        self.journal.clone()
     }
 
     /// Makes or renews the mailbox of `key`.
@@ -88,7 +95,8 @@ impl MailboxClient {
 
     /// Posts a message; it is durable at the host when this returns.
     pub async fn post(&self, url: &MailboxUrl, body: Bytes) -> Result<(), MailboxClientError> {
-        self.send(Method::POST, url.join("/messages"), None, body, TRANSFER).await?;
+        self.send(Method::POST, url.join("/messages"), None, body.clone(), TRANSFER).await?;
+        self.journal.note(url, &body);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod inbox;
+pub mod journal;
 mod routes;
 mod rows;
 pub mod service;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::keys::Digest;
 use waybill_store::{Area, Timer};
 
-use super::{ServiceError, Shell};
+use super::{Party, ServiceError};
 
 /// Somebody with deadlines.
 #[async_trait]
@@ -21,12 +21,12 @@ pub trait Sleeper: Send + Sync {
 const LONGEST_MS: u64 = 60_000;
 
 /// Wakes cases until shutdown.
-pub async fn run(shell: Shell, sleeper: Arc<dyn Sleeper>, shutdown: CancellationToken) {
-    let mut changed = shell.store.changed(Area::Timers);
+pub async fn run(party: Party, sleeper: Arc<dyn Sleeper>, shutdown: CancellationToken) {
+    let mut changed = party.store.changed(Area::Timers);
     loop {
         changed.borrow_and_update();
-        let now = shell.clock.now_ms();
-        match shell.store.timers_due(now, 100).await {
+        let now = party.clock.now_ms();
+        match party.store.timers_due(now, 100).await {
             Ok(due) => {
                 for timer in due {
                     wake(&*sleeper, &timer).await;
@@ -34,7 +34,13 @@ pub async fn run(shell: Shell, sleeper: Arc<dyn Sleeper>, shutdown: Cancellation
             }
             Err(error) => tracing::error!(%error, "deadlines cannot be read"),
         }
-        let next = shell.store.timers_wake().await.ok().flatten().map_or(LONGEST_MS, |at| at.saturating_sub(shell.clock.now_ms()));
+        let next = party
+            .store
+            .timers_wake()
+            .await
+            .ok()
+            .flatten()
+            .map_or(LONGEST_MS, |at| at.saturating_sub(party.clock.now_ms()));
         // A timer that stays due after its handler failed is looked at again in a second, not in a spin.
         let pause = Duration::from_millis(next.clamp(1_000, LONGEST_MS));
         tokio::select! {

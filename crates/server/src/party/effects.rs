@@ -1,8 +1,8 @@
 //! Turns what a role asks for into operations of one store batch.
 
 use waybill_crypto::keys::Digest;
-use waybill_protocol::migration::{Awaits, Effect, Leaf, Post};
 use waybill_protocol::log::leaf_entry;
+use waybill_protocol::migration::{Awaits, Effect, Leaf, Post};
 use waybill_protocol::wire::to_cbor;
 use waybill_store::{Key, Op, OutboxItem, Timer};
 

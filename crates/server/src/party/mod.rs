@@ -3,22 +3,30 @@
 pub mod deadlines;
 pub mod effects;
 
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use thiserror::Error;
 use waybill_crypto::backend::Backend;
-use waybill_protocol::ids::Timestamp;
+use waybill_crypto::certificate::files::{PemLabel, from_pem};
+use waybill_crypto::certificate::{Crl, TrustAnchor};
+use waybill_protocol::ids::{HospitalId, Timestamp};
+use waybill_protocol::log::CheckpointPolicy;
+use waybill_protocol::messages::Chain;
 use waybill_protocol::migration::Recipient;
 use waybill_protocol::rejection::Rejection;
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_store::{CommitError, ObjectError, Objects, Store, StoreError};
 
 use crate::clock::Clock;
+use crate::files;
+use crate::mailbox::{Disposal, Letter, LetterHandler};
+use crate::shell::StartError;
 
 /// Storage, time, primitives and trust of one party.
 #[derive(Clone)]
-pub struct Shell {
+pub struct Party {
     /// Rows, outbox, timers, leaves.
     pub store: Arc<dyn Store>,
     /// Large bytes by content.
@@ -31,7 +39,7 @@ pub struct Shell {
     pub trust: Arc<RwLock<Trust>>,
 }
 
-impl Shell {
+impl Party {
     /// Time and primitives for one handler.
     #[must_use]
     pub fn ctx(&self) -> Ctx<'_> {
@@ -126,4 +134,74 @@ where
         }
     }
     handler().await
+}
+
+/// Hands letters to whoever handles parcels: a rejection is final, everything else is tried again.
+pub struct Letters<H>(pub H);
+
+/// Somebody who handles parcels.
+#[async_trait]
+pub trait ParcelHandler: Send + Sync {
+    /// Handles one parcel.
+    async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError>;
+}
+
+#[async_trait]
+impl<H: ParcelHandler> LetterHandler for Letters<H> {
+    async fn handle(&self, letter: &Letter) -> Disposal {
+        match self.0.handle_parcel(&letter.body).await {
+            Ok(()) => Disposal::Done,
+            Err(ServiceError::Rejected(rejection)) => {
+                tracing::info!(code = %rejection.code, stage = rejection.code.stage().as_str(), "a parcel was refused");
+                Disposal::Done
+            }
+            Err(error) if error.retryable() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a parcel waits");
+                Disposal::Later
+            }
+            Err(error) => {
+                // Its case is halted; the other cases go on.
+                tracing::error!(error = &error as &dyn std::error::Error, "a parcel cannot be handled");
+                Disposal::Done
+            }
+        }
+    }
+}
+
+/// Trust from files: the pinned root, the newest revocation list, the log policy.
+///
+/// # Errors
+/// [`StartError`] naming the file.
+pub fn read_trust(
+    backend: &dyn Backend,
+    ctx_now: Timestamp,
+    authority: HospitalId,
+    root: &Path,
+    crl: &[u8],
+    chain: &Chain,
+    policy: CheckpointPolicy,
+) -> Result<Trust, StartError> {
+    let anchor = TrustAnchor::from_der(&files::read_certificate(root)?)
+        .map_err(|e| StartError::Config(format!("{} is not a root certificate: {e}", root.display())))?;
+    let crl = read_crl(backend, ctx_now, &anchor, crl, chain)?;
+    Ok(Trust::new(authority, anchor, policy, crl))
+}
+
+/// Verifies a revocation list in PEM under the issuing certificate of a chain.
+///
+/// # Errors
+/// [`StartError::Config`] saying what is wrong with it.
+pub fn read_crl(
+    backend: &dyn Backend,
+    now: Timestamp,
+    anchor: &TrustAnchor,
+    pem: &[u8],
+    chain: &Chain,
+) -> Result<Crl, StartError> {
+    let bad = |what: &dyn std::fmt::Display| StartError::Config(format!("the revocation list cannot be used: {what}"));
+    let certificates = chain.certificates().map_err(|e| bad(&e))?;
+    let issuing = certificates.get(1).ok_or_else(|| bad(&"the chain has no issuing certificate"))?;
+    let issuer = anchor.verify_issuer(issuing, now.0).map_err(|e| bad(&e))?;
+    let der = from_pem(PemLabel::Crl, pem).map_err(|e| bad(&e))?;
+    Crl::parse_and_verify(backend, &der, &issuer).map_err(|e| bad(&e))
 }

@@ -44,6 +44,7 @@ impl Anchored for RelayConfig {
 pub struct Relay {
     shell: Shell,
     mailboxes: Arc<Mailboxes>,
+    admin: Router,
     shutdown: CancellationToken,
 }
 
@@ -59,7 +60,13 @@ impl Relay {
         let settings = config.mailboxes.settings(shell.hosts.clone());
         let (store, objects) = (shell.store.clone(), shell.objects.clone());
         let mailboxes = Mailboxes::new(store, objects, backend, clock, settings, shutdown.clone());
-        Ok(Self { shell, mailboxes, shutdown })
+        Ok(Self { shell, mailboxes, admin: Router::new(), shutdown })
+    }
+
+    /// Adds routes to the admin socket.
+    #[must_use]
+    pub fn with_admin(self, routes: Router) -> Self {
+        Self { admin: self.admin.merge(routes), ..self }
     }
 
     /// The bound address.
@@ -70,7 +77,7 @@ impl Relay {
     /// Serves until the shutdown signal, then drains.
     pub async fn run(self) -> Drain {
         let sweeper = tokio::spawn(self.mailboxes.clone().sweep_regularly(SWEEP_INTERVAL, self.shutdown.clone()));
-        let drain = self.shell.serve(mailbox::router(self.mailboxes), Router::new(), self.shutdown).await;
+        let drain = self.shell.serve(mailbox::router(self.mailboxes), self.admin, self.shutdown).await;
         if let Err(error) = sweeper.await {
             tracing::error!(%error, "the sweeper failed");
         }

@@ -97,6 +97,7 @@ fn signer(name: &str, seed: &[u8; 32]) -> Result<NoteSigner, StartError> {
 pub struct WitnessServer {
     shell: Shell,
     witness: Arc<Witness>,
+    admin: Router,
     shutdown: CancellationToken,
 }
 
@@ -112,7 +113,13 @@ impl WitnessServer {
         let logs = parse_logs(&config.witness.logs)?;
         let shell = Shell::open(&config.server, ClientAuth::Optional).await?;
         let witness = Arc::new(Witness::new(shell.store.clone(), backend, clock, signer, logs));
-        Ok(Self { shell, witness, shutdown })
+        Ok(Self { shell, witness, admin: Router::new(), shutdown })
+    }
+
+    /// Adds routes to the admin socket.
+    #[must_use]
+    pub fn with_admin(self, routes: Router) -> Self {
+        Self { admin: self.admin.merge(routes), ..self }
     }
 
     /// The bound address.
@@ -122,7 +129,7 @@ impl WitnessServer {
 
     /// Serves until the shutdown signal, then drains.
     pub async fn run(self) -> Drain {
-        self.shell.serve(router(self.witness), Router::new(), self.shutdown).await
+        self.shell.serve(router(self.witness), self.admin, self.shutdown).await
     }
 }
 

@@ -1,0 +1,439 @@
+//! The long work of a hospital's cases: freeze and stage, receive, file, clean up.
+//!
+//! Each piece is driven by the case's durable state and may be run again at any point: a restart looks through the open cases
+//! and goes on. One task a case and at most [`PARALLEL`] at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use waybill_crypto::digest::sha256;
+use waybill_crypto::keys::Digest;
+use waybill_crypto::metered::scope;
+use waybill_crypto::stream::RecordKey;
+use waybill_protocol::destination::DestinationCase;
+use waybill_protocol::ids::{ProofId, SessionId};
+use waybill_protocol::messages::Manifest;
+use waybill_protocol::migration::{DestinationState, SourceState};
+use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::source::{Granted, SourceCase};
+use waybill_store::{Area, Expect, Key, Op, OutboxItem, Space};
+
+use super::engine::Engine;
+use crate::mailbox::{Inbox, InboxError};
+use crate::party::effects::PATIENCE_MS;
+use crate::party::{ServiceError, run_again};
+use crate::shelf::{OnProgress, Progress, ReceiveError, Shelf, ShelfError};
+
+/// Most cases worked on at once.
+const PARALLEL: usize = 4;
+/// Blobs of one outbox batch.
+const BLOBS: usize = 512;
+/// How long a destination waits for a chunk that does not come before it asks the source again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Which stage a case is in, and how far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stage {
+    /// `freezing`, `staging`, `receiving`, `filing`.
+    pub name: &'static str,
+    /// How far.
+    pub progress: Progress,
+}
+
+/// How far each case's work is, for status pages. Not durable: the states are.
+#[derive(Clone, Default)]
+pub struct Stages(Arc<Mutex<BTreeMap<ProofId, Stage>>>);
+
+impl Stages {
+    /// Where a case's work stands.
+    #[must_use]
+    pub fn find(&self, id: &ProofId) -> Option<Stage> {
+        self.0.lock().expect("nobody panics while holding the stages").get(id).copied()
+    }
+
+    fn set(&self, id: ProofId, name: &'static str, progress: Progress) {
+        self.0.lock().expect("nobody panics while holding the stages").insert(id, Stage { name, progress });
+    }
+
+    fn clear(&self, id: &ProofId) {
+        self.0.lock().expect("nobody panics while holding the stages").remove(id);
+    }
+
+    fn on(&self, id: ProofId, name: &'static str) -> OnProgress {
+        let stages = self.clone();
+        stages.set(id, name, Progress::default());
+        Arc::new(move |progress| stages.set(id, name, progress))
+    }
+}
+
+/// The row that finds a case by its session.
+#[must_use]
+pub fn session_row(session: &SessionId) -> Key {
+    Key::build().text("session").fixed(session.as_bytes()).done()
+}
+
+/// Makes a destination's case findable by its session.
+#[must_use]
+pub fn session_op(case: &DestinationCase) -> Op {
+    let (key, value) = (session_row(&case.session), case.proof.as_bytes().to_vec());
+    Op::Put { space: Space::Unique, key, value, expect: Expect::Any }
+}
+
+/// Under which name the source keeps its one-time reply key: a slot of its own beside the session's.
+#[must_use]
+pub fn reply_slot(case: &SourceCase) -> Digest {
+    sha256(&[b"waybill/1 reply slot", case.session.as_bytes()])
+}
+
+/// The worker of a hospital.
+pub struct Worker {
+    /// The hospital.
+    pub engine: Engine,
+    /// Its mailbox, where chunks arrive.
+    pub inbox: Arc<dyn Inbox>,
+    /// Progress.
+    pub stages: Stages,
+}
+
+/// What there is to do for a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Job {
+    Export,
+    Receive,
+    File,
+    Clean(bool),
+}
+
+impl Worker {
+    /// Works until shutdown.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut changed = self.engine.party.store.changed(Area::Space(Space::Case));
+        let tasks = TaskTracker::new();
+        let limit = Arc::new(Semaphore::new(PARALLEL));
+        let under_way: Arc<Mutex<BTreeMap<ProofId, Job>>> = Arc::default();
+        loop {
+            changed.borrow_and_update();
+            match self.jobs().await {
+                Ok(jobs) => {
+                    for (id, job) in jobs {
+                        let fresh =
+                            under_way.lock().expect("nobody panics while holding the jobs").insert(id, job).is_none();
+                        if fresh {
+                            let (worker, limit, under_way) = (self.clone(), limit.clone(), under_way.clone());
+                            let shutdown = shutdown.clone();
+                            tasks.spawn(async move {
+                                let _turn = limit.acquire().await;
+                                tokio::select! {
+                                    () = shutdown.cancelled() => {}
+                                    () = worker.work(id, job) => {}
+                                }
+                                under_way.lock().expect("nobody panics while holding the jobs").remove(&id);
+                                worker.stages.clear(&id);
+                            });
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "open cases cannot be read"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = changed.changed() => {}
+                // A job that ended while its case was being changed is found here at the latest.
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// The open cases, by what their state asks for. Closed cases that are cleaned leave the list of open ones.
+    async fn jobs(&self) -> Result<Vec<(ProofId, Job)>, ServiceError> {
+        let mut jobs = Vec::new();
+        let store = &self.engine.party.store;
+        let open = store.scan(Space::Setting, &Key::build().text("open").done(), None, 1000).await?;
+        for (_, row) in open {
+            let id: [u8; 32] = row.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("open case"))?;
+            let id = ProofId(Digest(id));
+            if let Some((case, _)) = self.engine.source_case(&id).await? {
+                match case.state {
+                    SourceState::Granted => jobs.push((id, Job::Export)),
+                    SourceState::Closed | SourceState::Refused => jobs.push((id, Job::Clean(true))),
+                    _ => {}
+                }
+            } else if let Some((case, _)) = self.engine.destination_case(&id).await? {
+                match case.state {
+                    DestinationState::Receiving => jobs.push((id, Job::Receive)),
+                    DestinationState::KeyHeld => jobs.push((id, Job::File)),
+                    DestinationState::Closed => jobs.push((id, Job::Clean(false))),
+                    DestinationState::Rejected if case.receipt.is_none() => jobs.push((id, Job::Clean(false))),
+                    _ => {}
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    async fn work(&self, id: ProofId, job: Job) {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let result = match job {
+                Job::Export => self.export(id).await,
+                Job::Receive => self.receive(id).await,
+                Job::File => self.file(id).await,
+                Job::Clean(source) => self.clean(id, source).await,
+            };
+            match result {
+                Ok(()) => return,
+                Err(error) if error.retryable() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, case = %id, ?job, "work waits");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(60));
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, case = %id, ?job, "work stopped");
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Source: freeze, stage, sign the manifest, lodge the key; then the chunks go out.
+    async fn export(&self, id: ProofId) -> Result<(), ServiceError> {
+        let engine = &self.engine;
+        let Some((case, _)) = engine.source_case(&id).await? else { return Ok(()) };
+        // The right to read the record: only a case that the authority granted has it.
+        let Some(granted) = Granted::resume(&case) else { return Ok(()) };
+        self.stages.set(id, "freezing", Progress::default());
+        let staged = match self.stage(&granted, &case).await {
+            Err(error) if matches!(error, ShelfError::NoSuchPatient | ShelfError::TooLarge { .. }) => {
+                let code = if matches!(error, ShelfError::NoSuchPatient) {
+                    Code::RecordMissing
+                } else {
+                    Code::ManifestTooLarge
+                };
+                return self.abort(id, code).await;
+            }
+            other => other?,
+        };
+        run_again(|| async {
+            let Some((now, version)) = engine.source_case(&id).await? else { return Ok(()) };
+            if now.state != SourceState::Granted || now.session != case.session {
+                return Ok(());
+            }
+            let (case, effects) = engine.as_source("Manifest", |s| s.handle_staged(now, &staged))?;
+            let blobs = blob_items(engine, &case).await?;
+            let ops = self.split(blobs).await?;
+            engine.save_source("lodged", &case, Expect::Version(version), ops, effects).await
+        })
+        .await
+    }
+
+    async fn stage(
+        &self,
+        granted: &Granted,
+        case: &SourceCase,
+    ) -> Result<waybill_protocol::source::Staged, ShelfError> {
+        let engine = &self.engine;
+        let now = engine.party.ctx().now;
+        engine.shelf.freeze(granted, case, now).await?;
+        let reply = scope("KeyLodgement", || engine.party.backend.generate_hpke_key());
+        let slot = reply_slot(case);
+        engine.one_time.keep(&slot, &reply).map_err(ShelfError::Export)?;
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        engine.party.backend.random(key.as_mut_slice());
+        let on = self.stages.on(case.proof, "staging");
+        let key = RecordKey::from_bytes(*key);
+        engine.shelf.stage(&case.session, engine.party.backend.clone(), key, reply.public().clone(), on).await
+    }
+
+    /// Very many blobs do not fit one batch: all but the last part go out before the manifest, which harms nobody.
+    async fn split(&self, mut ops: Vec<Op>) -> Result<Vec<Op>, ServiceError> {
+        while ops.len() > BLOBS {
+            let rest = ops.split_off(BLOBS);
+            let batch = waybill_store::Batch { name: "blobs", ops };
+            self.engine.party.store.commit(batch).await?;
+            ops = rest;
+        }
+        Ok(ops)
+    }
+
+    async fn abort(&self, id: ProofId, code: Code) -> Result<(), ServiceError> {
+        run_again(|| async {
+            let Some((case, version)) = self.engine.source_case(&id).await? else { return Ok(()) };
+            let (case, effects) = self.engine.as_source("Refusal", |s| s.abort(case, code));
+            self.engine.save_source("aborted", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+
+    /// Destination: fetch the leaf list and every chunk, each verified on arrival, then sign for the ciphertext.
+    async fn receive(&self, id: ProofId) -> Result<(), ServiceError> {
+        let engine = &self.engine;
+        let Some((case, _)) = engine.destination_case(&id).await? else { return Ok(()) };
+        if case.state != DestinationState::Receiving {
+            return Ok(());
+        }
+        let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
+        let root = match engine.shelf.delivered(&manifest).await.map_err(refused)? {
+            Some(root) => root,
+            None => self.fetch(&case, &manifest).await?,
+        };
+        run_again(|| async {
+            let Some((now, version)) = engine.destination_case(&id).await? else { return Ok(()) };
+            if now.state != DestinationState::Receiving || now.session != case.session {
+                return Ok(());
+            }
+            let (case, effects) = engine.as_destination("DeliveryReceipt", |d| d.handle_delivered(now, &root))?;
+            engine.save_destination("delivered", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+
+    async fn fetch(&self, case: &DestinationCase, manifest: &Manifest) -> Result<Digest, ServiceError> {
+        let shelf = &self.engine.shelf;
+        if matches!(shelf.missing(manifest, None, 1).await, Err(ReceiveError::NoLeafList)) {
+            let list = Shelf::expected_leaf_list(manifest).map_err(refused)?;
+            let bytes = self.blob(case, &list).await?;
+            shelf.take_leaf_list(manifest, bytes).await.map_err(refused)?;
+            self.inbox.delete_blob(&list).await.map_err(inbox)?;
+        }
+        let mut progress = Progress { total_bytes: Some(manifest.stream_bytes), ..Progress::default() };
+        let mut after = None;
+        loop {
+            let missing = shelf.missing(manifest, after, BLOBS).await.map_err(refused)?;
+            if missing.is_empty() {
+                break;
+            }
+            for chunk in missing {
+                let bytes = self.blob(case, &chunk.address).await?;
+                progress.size_bytes += bytes.len() as u64;
+                shelf.take_blob(manifest, bytes).await.map_err(refused)?;
+                self.inbox.delete_blob(&chunk.address).await.map_err(inbox)?;
+                after = Some(chunk.index);
+                self.stages.set(case.proof, "receiving", progress);
+            }
+        }
+        shelf.delivered(manifest).await.map_err(refused)?.ok_or(ServiceError::Raced)
+    }
+
+    /// Waits for a blob. When it does not come, the source is asked again: the relay may have lost it.
+    async fn blob(
+        &self,
+        case: &DestinationCase,
+        address: &waybill_store::Address,
+    ) -> Result<bytes::Bytes, ServiceError> {
+        let (mut pause, mut waited) = (Duration::from_millis(10), Duration::ZERO);
+        loop {
+            match self.inbox.blob(address).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(InboxError::NoBlob) => {}
+                Err(error) => return Err(inbox(error)),
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            if waited > ASK_AGAIN {
+                waited = Duration::ZERO;
+                let ask = self.engine.as_destination("TransferRequest", |d| d.ask(case));
+                self.engine.commit("asked-again", &case.proof.0, Vec::new(), vec![ask]).await?;
+            }
+        }
+    }
+
+    /// Destination: open, verify and stage every resource; then rows, receipt and "filed" in one transaction.
+    async fn file(&self, id: ProofId) -> Result<(), ServiceError> {
+        let engine = &self.engine;
+        let Some((case, version)) = engine.destination_case(&id).await? else { return Ok(()) };
+        if case.state != DestinationState::KeyHeld {
+            return Ok(());
+        }
+        let secret = engine.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
+        let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
+        let keys = engine.as_destination("KeyRelease", |d| d.stream_keys(&case, &secret));
+        let keys = keys.ok_or(Rejection::from(Code::WrongKeyLodged))?;
+        let on = self.stages.on(id, "filing");
+        let result = engine.shelf.file(&case, &manifest, keys, engine.party.backend.clone(), on).await?;
+        let (case, effects) = engine.as_destination("ImportReceipt", |d| d.handle_filed(case, &result.filing))?;
+        engine.save_destination("filed", &case, Expect::Version(version), result.ops, effects).await
+    }
+
+    /// The case is over: its one-time keys and staged ciphertext are destroyed, and it leaves the list of open cases.
+    async fn clean(&self, id: ProofId, source: bool) -> Result<(), ServiceError> {
+        let engine = &self.engine;
+        let one_time = |e| ServiceError::unavailable("the one-time key folder", e);
+        let session = if source {
+            let Some((case, _)) = engine.source_case(&id).await? else { return Ok(()) };
+            engine.one_time.destroy(&reply_slot(&case)).map_err(one_time)?;
+            case.session
+        } else {
+            let Some((case, _)) = engine.destination_case(&id).await? else { return Ok(()) };
+            engine.one_time.destroy(&case.session.0).map_err(one_time)?;
+            case.session
+        };
+        engine.shelf.discard(&session).await?;
+        let batch = waybill_store::Batch::new("case-cleaned").delete(Space::Setting, open_row(&id), Expect::Any);
+        engine.party.store.commit(batch).await?;
+        Ok(())
+    }
+}
+
+fn open_row(id: &ProofId) -> Key {
+    Key::build().text("open").fixed(id.as_bytes()).done()
+}
+
+/// Puts a case on the list of open ones, where the worker finds it, also after a restart.
+#[must_use]
+pub fn open_op(id: &ProofId) -> Op {
+    Op::Put { space: Space::Setting, key: open_row(id), value: id.as_bytes().to_vec(), expect: Expect::Any }
+}
+
+/// One outbox item a chunk, and one for the leaf list.
+pub(super) async fn blob_items(engine: &Engine, case: &SourceCase) -> Result<Vec<Op>, ServiceError> {
+    let to = waybill_protocol::migration::Recipient::Hospital(case.destination.clone());
+    let Some(to) = engine.book.mailbox(&to).await? else { return Ok(Vec::new()) };
+    let now = engine.party.clock.now_ms();
+    let item = |address| {
+        Op::Enqueue(OutboxItem {
+            to: to.clone(),
+            body: Vec::new(),
+            reply_key: Vec::new(),
+            not_before: now,
+            deadline: now.saturating_add(PATIENCE_MS),
+            kind: "chunk".to_owned(),
+            blob: Some(address),
+            settle_on_delivery: true,
+        })
+    };
+    let mut ops: Vec<Op> = engine.shelf.leaf_list(&case.session).await?.map(item).into_iter().collect();
+    let mut after = None;
+    loop {
+        let page = engine.shelf.blobs(&case.session, after, BLOBS).await?;
+        let Some(last) = page.last() else { return Ok(ops) };
+        after = Some(last.index);
+        ops.extend(page.iter().map(|chunk| item(chunk.address)));
+    }
+}
+
+fn inbox(error: InboxError) -> ServiceError {
+    ServiceError::unavailable("the mailbox", error)
+}
+
+/// A chunk that does not fit the manifest never enters the store; the genuine one may still come.
+fn refused(error: ReceiveError) -> ServiceError {
+    ServiceError::unavailable("the chunks", error)
+}
+
+impl From<ShelfError> for ServiceError {
+    fn from(error: ShelfError) -> Self {
+        match error {
+            ShelfError::Damaged(what) => Self::Corrupt(what),
+            ShelfError::NoSuchPatient => Self::Rejected(Code::PatientUnknown.into()),
+            error => Self::unavailable("the records", error),
+        }
+    }
+}
