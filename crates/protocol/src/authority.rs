@@ -319,9 +319,11 @@ impl Authority<'_> {
             AuthorityState::Ended(EndState::Expired) => return Err(Code::ProofExpired.into()),
             _ => return Err(Code::ProofSpent.into()),
         }
-        if said.attempt != case.attempt {
+        // Attempts are the source's count; the authority only demands that it never goes back.
+        if said.attempt < case.attempt {
             return Err(Code::AttemptInvalid.into());
         }
+        case.attempt = said.attempt;
         self.check_window(&case.terms)?;
         let standings = [&case.terms.source, &case.terms.destination].map(|h| standing(h).unwrap_or(Standing::Revoked));
         if standings.iter().any(|s| *s != Standing::Active) {

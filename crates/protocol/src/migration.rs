@@ -4,7 +4,7 @@
 //! |---|---|
 //! | authority | `Issued -> Redeemed -> Lodged -> KeyReleased -> Filed / Rejected`; `KeyReleased -> Unacknowledged` at the deadline (a late receipt still closes it); `Redeemed / Lodged -> Issued` (next attempt, source-signed); before `KeyReleased`: `-> Revoked / Expired / Refused` |
 //! | source | `Received -> AwaitingReview? -> Redeeming -> Granted -> Lodged -> Closed`; before `Lodged`: `-> Refused` |
-//! | destination | `Requested -> Receiving -> Delivered -> KeyHeld -> Filed / Rejected -> Closed` |
+//! | destination | `Requested -> Receiving -> Delivered -> KeyHeld -> Filed / Rejected -> Closed`; before `KeyHeld`: `-> AttemptFailed -> Requested` |
 //!
 //! Source: docs/PROTOCOL.md section 8. A state lists the only inputs it accepts; everything else is `unexpected-message`.
 
@@ -105,6 +105,9 @@ pub enum DestinationState {
     /// Over, with the authority's signed statement.
     #[n(6)]
     Closed,
+    /// The source gave this attempt up; the next one is made at the case's deadline.
+    #[n(7)]
+    AttemptFailed,
 }
 
 impl DestinationState {
@@ -119,6 +122,7 @@ impl DestinationState {
             Self::Filed => "filed",
             Self::Rejected => "rejected",
             Self::Closed => "closed",
+            Self::AttemptFailed => "attempt-failed",
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::extract::Query;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use waybill_crypto::metered::Meter;
 
+use crate::mailbox::journal::Journal;
 use crate::net::counters::WireCounters;
 
 /// The cost of one operation under one label since the process began.
@@ -64,4 +66,20 @@ pub fn router(meter: Meter, clients: Vec<Arc<WireCounters>>) -> Router {
         async move { Json(costs) }
     };
     Router::new().route("/costs", get(costs))
+}
+
+/// Which parcels to list.
+#[derive(Debug, Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+/// `GET /parcels?after=SEQ`: what this process posted lately, by kind and size.
+pub fn parcels(journal: Arc<Journal>) -> Router {
+    let list = move |Query(asked): Query<After>| {
+        let posted = journal.after(asked.after);
+        async move { Json(posted) }
+    };
+    Router::new().route("/parcels", get(list))
 }

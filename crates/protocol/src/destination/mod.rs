@@ -14,9 +14,9 @@ use waybill_record::scope::Scope;
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::LeafKind;
 use crate::messages::{
-    DeliveryBody, DeliveryReceipt, ImportReceipt, KeyRelease, Manifest, ManifestBody, OutcomeClass, ProofBundle,
-    ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, ReleaseBody, RevocationBody, StatementBody,
-    TransferBody, TransferRequest,
+    DeliveryBody, DeliveryReceipt, EndState, ImportReceipt, KeyRelease, Manifest, ManifestBody, OutcomeClass,
+    ProofBundle, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, ReleaseBody, RevocationBody,
+    StatementBody, TransferBody, TransferRequest,
 };
 use crate::migration::{DestinationState, Effect, Recipient, post, settle, tell};
 use crate::registrar::{HospitalIdentity, LocalPatient};
@@ -36,6 +36,11 @@ pub struct Destination<'a> {
     /// Whom we believe.
     pub trust: &'a Trust,
 }
+
+/// How many attempts a destination makes under one proof.
+pub const MOST_ATTEMPTS: u32 = 5;
+/// The pause before the second attempt; it doubles with each. Units: seconds.
+const PAUSE_SECONDS: u64 = 2;
 
 /// The row of a case at the destination, keyed by proof id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -185,6 +190,9 @@ impl Destination<'_> {
         mut case: DestinationCase,
         ours: &Demographics,
     ) -> Result<(HpkeSecretKey, Transition), Rejection> {
+        if case.state != DestinationState::AttemptFailed {
+            return Err(Code::UnexpectedMessage.into());
+        }
         let consent = case.request.consent.digest();
         let attempt = case.attempt + 1;
         let (secret, request) = self.request(case.proof, consent, &case.source_keys, ours, attempt)?;
@@ -192,7 +200,7 @@ impl Destination<'_> {
         case.session = SessionId(request.id().0);
         (case.state, case.attempt) = (DestinationState::Requested, attempt);
         (case.manifest, case.delivery, case.release) = (None, None, None);
-        let effects = vec![self.ask(&case)];
+        let effects = vec![self.ask(&case), Effect::Deadline(case.expires.plus(1))];
         Ok((secret, (case, effects)))
     }
 
@@ -417,7 +425,14 @@ impl Destination<'_> {
         let code = full.filter(|c| c.public() == said.code).unwrap_or(said.code);
         case.code = Some(code);
         let mut effects = vec![settle(case.session.0, Kind::Manifest), settle(case.proof.0, Kind::KeyRelease)];
-        if !said.retry {
+        if said.retry && said.attempt == 0 {
+            // No attempt was opened: the same request is posted again until it is taken or the proof expires.
+            return Ok((case, Vec::new()));
+        }
+        if said.retry && case.attempt < MOST_ATTEMPTS {
+            case.state = DestinationState::AttemptFailed;
+            effects.push(Effect::Deadline(self.ctx.now.plus(PAUSE_SECONDS << case.attempt)));
+        } else {
             case.state = DestinationState::Rejected;
             effects.extend(self.tell_patient(&case, code));
         }
@@ -454,8 +469,11 @@ impl Destination<'_> {
             settle(case.session.0, Kind::Manifest),
             settle(case.proof.0, Kind::KeyRelease),
         ];
-        (case.state, case.code) = (DestinationState::Rejected, Some(code));
-        effects.extend(self.tell_patient(&case, code));
+        case.code = Some(code);
+        if !retry {
+            case.state = DestinationState::Rejected;
+            effects.extend(self.tell_patient(&case, code));
+        }
         (case, effects)
     }
 
@@ -507,6 +525,13 @@ impl Destination<'_> {
         }
         self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::STATEMENT, statement.id())?;
         let subject = case.proof.0;
+        let decided = matches!(statement.message().state, EndState::Filed | EndState::Rejected);
+        let has_key = matches!(case.state, DestinationState::KeyHeld | DestinationState::Filed);
+        if has_key && !decided {
+            // Whoever holds the key files and answers: a late receipt still closes an unacknowledged case.
+            case.statement = Some(body);
+            return Ok((case, Vec::new()));
+        }
         let effects = vec![
             settle(subject, Kind::CaseStatement),
             settle(subject, Kind::KeyRelease),

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::Chain;
-use crate::ids::{ManifestId, MessageId, ProofId, Timestamp};
+use crate::ids::{ManifestId, MessageId, ProofId, SessionId, Timestamp};
 use crate::log::LogEvidence;
 use crate::sealed::SealedBytes;
 use crate::signed::{Message, SignedBytes};
@@ -21,8 +21,11 @@ pub struct KeyLodgement {
     /// **The manifest.**
     #[n(1)]
     pub manifest: ManifestId,
-    /// The record key, sealed to the session key and bound to **the manifest**.
+    /// **The session**, so that what was lodged in a failed attempt cannot take the place of what is lodged in the next.
     #[n(2)]
+    pub session: SessionId,
+    /// The record key, sealed to the session key and bound to **the manifest**.
+    #[n(3)]
     pub sealed_key: SealedBytes,
 }
 
@@ -54,8 +57,11 @@ pub struct DeliveryReceipt {
     /// **The manifest.**
     #[n(1)]
     pub manifest: ManifestId,
-    /// When.
+    /// **The session**, for the same reason as in the lodgement.
     #[n(2)]
+    pub session: SessionId,
+    /// When.
+    #[n(3)]
     pub time: Timestamp,
 }
 

@@ -304,7 +304,7 @@ impl Source<'_> {
         let sealed = seal(&case.session_key, SealPurpose::Manifest, case.session.as_bytes(), manifest.bytes())?;
         let manifest_parcel = Parcel::pack(Kind::Manifest, &ManifestBody { session: case.session, sealed });
         let sealed_key = seal(&case.session_key, SealPurpose::RecordKey, hm.as_bytes(), staged.key.expose())?;
-        let lodgement = KeyLodgement { proof: case.proof, manifest: hm, sealed_key };
+        let lodgement = KeyLodgement { proof: case.proof, manifest: hm, session: case.session, sealed_key };
         let lodgement = Signed::sign(self.ctx.backend, &self.hospital.signing, lodgement);
         let sealed = seal(lodgement_to, SealPurpose::KeyLodgement, case.proof.as_bytes(), lodgement.bytes())?;
         let lodgement_parcel = Parcel::pack(Kind::KeyLodgement, &LodgementBody { proof: case.proof, sealed });
@@ -330,7 +330,7 @@ impl Source<'_> {
     /// The authority's signed end of the case, with the destination's receipt where there is one.
     ///
     /// # Errors
-    /// `signature-invalid`, `log-evidence-invalid`, `receipt-invalid`, `unexpected-message`.
+    /// `signature-invalid`, `log-evidence-invalid`, `receipt-invalid`; `unexpected-message` when the case has its end already.
     pub fn handle_statement(
         &self,
         mut case: SourceCase,
@@ -341,7 +341,13 @@ impl Source<'_> {
         if statement.message().proof != case.proof {
             return Err(Code::UnknownCase.into());
         }
+        expect_new_end(case.statement.as_ref(), statement.message().state)?;
         self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::STATEMENT, statement.id())?;
+        if statement.message().state == EndState::Unacknowledged {
+            // A late receipt still closes the case.
+            case.statement = Some(body);
+            return Ok((case, Vec::new()));
+        }
         if let Some(opening) = self.open_receipt(&case, &body, statement.message().state, reply_secret)? {
             case.receipt = Some(opening);
         }
@@ -436,7 +442,9 @@ impl Source<'_> {
             SourceState::Lodged if by_destination => {}
             _ => return Err(Code::UnexpectedMessage.into()),
         }
-        Ok(self.abort(case, said.code))
+        // A redemption can overtake the report that the attempt before it failed: then it is not spent, only early.
+        let early = !by_destination && said.code == Code::ProofSpent && case.attempt > 1;
+        Ok(self.abort(case, if early { Code::AttemptInvalid } else { said.code }))
     }
 
     /// The holder, or the destination, revokes: nothing leaves any more.
@@ -482,6 +490,19 @@ impl Source<'_> {
         case.state = if retry { SourceState::AttemptFailed } else { SourceState::Refused };
         case.code = Some(code);
         (case, effects)
+    }
+}
+
+/// A signed end stands, but for one: a receipt may still come after the deadline. So no replay changes how a case ended.
+///
+/// # Errors
+/// `unexpected-message`.
+pub(crate) fn expect_new_end(known: Option<&StatementBody>, offered: EndState) -> Result<(), Rejection> {
+    let known = known.map(|body| body.statement.parse()).transpose()?.map(|statement| statement.peek().state);
+    match known {
+        None => Ok(()),
+        Some(EndState::Unacknowledged) if matches!(offered, EndState::Filed | EndState::Rejected) => Ok(()),
+        Some(_) => Err(Code::UnexpectedMessage.into()),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::net::peer::PartyName;
 use crate::net::server::Drain;
 use crate::net::tls::{ClientAuth, ClientTls};
 use crate::outbox::{Sender, SenderOptions};
-use crate::party::{Letters, Party, deadlines, read_trust};
+use crate::party::{Letters, Party, deadlines, read_trust, sweep};
 use crate::shell::{Shell, StartError};
 use crate::witness::WitnessClient;
 
@@ -187,7 +187,9 @@ impl AuthorityServer {
         let counters = client.http().counters();
         let public = http::public(engine.clone(), &statement, crl, crate::mailbox::Inbox::url(&inbox).to_string())
             .merge(mailbox::router(mailboxes));
-        let admin = http::admin(engine.clone()).merge(costs::router(meter, vec![counters]));
+        let admin = http::admin(engine.clone())
+            .merge(costs::router(meter, vec![counters]))
+            .merge(costs::parcels(client.journal()));
         let sender = Arc::new(Sender {
             store: engine.party.store.clone(),
             objects: engine.party.objects.clone(),
@@ -198,6 +200,7 @@ impl AuthorityServer {
         });
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(sequencer.run(shutdown.clone()));
+        tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
         tasks.spawn(receive_loop(Arc::new(inbox), Arc::new(Letters(engine)), shutdown.clone()));
         tasks.close();

@@ -264,9 +264,7 @@ impl Engine {
         }
         let ours = self.shelf.demographics(verified.local()).await?;
         let (secret, (case, effects)) = self.as_destination("TransferRequest", |d| d.open_case(verified, &ours, 1))?;
-        self.one_time
-            .keep(&case.session.0, &secret)
-            .map_err(|e| ServiceError::unavailable("the one-time key folder", e))?;
+        self.keep_one_time(&case.session.0, &secret)?;
         let ops = vec![super::work::session_op(&case), super::work::open_op(&case.proof)];
         self.save_destination("presented", &case, Expect::Absent, ops, effects).await
     }
@@ -295,8 +293,7 @@ impl Engine {
         let (to, seal_to) = (sender.sender().clone(), sender.session_key().clone());
         let outcome = self.check_request(sender, existing, attempt).await;
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
-            let refusal =
-                self.as_source("Refusal", |s| s.refuse(proof, session, attempt, &to, &seal_to, rejection.code));
+            let refusal = self.as_source("Refusal", |s| s.refuse(proof, session, 0, &to, &seal_to, rejection.code));
             self.commit("request-refused", &proof.0, Vec::new(), refusal).await?;
         }
         outcome
@@ -394,7 +391,9 @@ impl Engine {
             if case.state != DestinationState::Requested {
                 return Ok(());
             }
-            let secret = self.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
+            let Some(secret) = self.one_time_key(&case.session.0)? else {
+                return self.lose_session(case, version).await;
+            };
             let result = self.as_destination("Manifest", |d| {
                 d.handle_manifest(case.clone(), &body, &secret, self.largest_stream_bytes)
             });
@@ -413,6 +412,12 @@ impl Engine {
         .await
     }
 
+    /// The one-time key is gone (this store was restored from a backup): the session is dead, another attempt may follow.
+    async fn lose_session(&self, case: DestinationCase, version: u64) -> Result<(), ServiceError> {
+        let (case, effects) = self.as_destination("Refusal", |d| d.give_up(case, Code::SessionLost));
+        self.save_destination("session-lost", &case, Expect::Version(version), Vec::new(), effects).await
+    }
+
     /// A destination's cases are keyed by proof; the session names one of the open ones.
     async fn case_of_session(
         &self,
@@ -423,6 +428,15 @@ impl Engine {
         };
         let id: [u8; 32] = found.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("session"))?;
         Ok(Some(ProofId(Digest(id))))
+    }
+
+    /// A one-time key is durable before anything that needs it is committed.
+    fn keep_one_time(
+        &self,
+        session: &Digest,
+        secret: &waybill_crypto::keys::HpkeSecretKey,
+    ) -> Result<(), ServiceError> {
+        self.one_time.keep(session, secret).map_err(|e| ServiceError::unavailable("the one-time key folder", e))
     }
 
     pub(super) fn one_time_key(
@@ -439,7 +453,9 @@ impl Engine {
             if case.state != DestinationState::Delivered {
                 return Ok(());
             }
-            let secret = self.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
+            let Some(secret) = self.one_time_key(&case.session.0)? else {
+                return self.lose_session(case, version).await;
+            };
             let (_, (case, effects)) =
                 self.as_destination("KeyRelease", |d| d.handle_release(case, body.clone(), &secret))?;
             self.save_destination("key-held", &case, Expect::Version(version), Vec::new(), effects).await
@@ -517,8 +533,20 @@ impl ParcelHandler for Engine {
 
 #[async_trait]
 impl Sleeper for Engine {
-    /// Past the proof's end the authority has decided; its statement closes the case. Until it comes, look again in an hour.
+    /// A failed attempt is followed by the next. Past the proof's end the authority has decided; its statement closes the case,
+    /// and until it comes the case is looked at every hour.
     async fn wake(&self, case: Digest) -> Result<(), ServiceError> {
+        let id = ProofId(case);
+        if let Some((failed, version)) = self.destination_case(&id).await?
+            && failed.state == DestinationState::AttemptFailed
+        {
+            let ours = self.shelf.demographics(&failed.local).await?;
+            let (secret, (next, effects)) =
+                self.as_destination("TransferRequest", |d| d.next_attempt(failed, &ours))?;
+            self.keep_one_time(&next.session.0, &secret)?;
+            let ops = vec![super::work::session_op(&next)];
+            return self.save_destination("next-attempt", &next, Expect::Version(version), ops, effects).await;
+        }
         tracing::info!(%case, "a case waits for the authority's statement");
         let at = self.party.clock.now_ms().saturating_add(3_600_000);
         let timer = waybill_store::Timer { key: case_timer(&case), at, payload: case.0.to_vec() };

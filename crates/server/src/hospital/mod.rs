@@ -38,7 +38,7 @@ use crate::net::client::{ClientOptions, HttpClient};
 use crate::net::tls::{ClientTls, IdentityFiles, TlsFiles};
 use crate::net::unix::AdminSocket;
 use crate::outbox::{Sender, SenderOptions};
-use crate::party::{Letters, Party, deadlines, read_crl, read_trust};
+use crate::party::{Letters, Party, deadlines, read_crl, read_trust, sweep};
 use crate::shelf::Shelf;
 use crate::shell::{StartError, health};
 
@@ -264,6 +264,7 @@ impl HospitalServer {
         let mailbox = inbox.url().to_string();
         let admin = admin::router(Admin { engine: engine.clone(), stages: stages.clone(), mailbox, statement })
             .merge(costs::router(meter, vec![client.http().counters()]))
+            .merge(costs::parcels(client.journal()))
             .merge(health(store.clone(), shutdown.clone()));
         let sender = Arc::new(Sender {
             store: engine.party.store.clone(),
@@ -276,6 +277,7 @@ impl HospitalServer {
         let worker = Arc::new(Worker { engine: engine.clone(), inbox: inbox.clone(), stages });
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(worker.run(shutdown.clone()));
+        tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
         tasks.spawn(renew_crl(engine.clone(), directory, shutdown.clone()));
         tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine)), shutdown.clone()));

@@ -14,11 +14,11 @@ use waybill_crypto::digest::sha256;
 use waybill_crypto::keys::Digest;
 use waybill_crypto::metered::scope;
 use waybill_crypto::stream::RecordKey;
-use waybill_protocol::destination::DestinationCase;
+use waybill_protocol::destination::{DestinationCase, Filing, rejection_detail};
 use waybill_protocol::ids::{ProofId, SessionId};
-use waybill_protocol::messages::Manifest;
+use waybill_protocol::messages::{Manifest, OutcomeClass};
 use waybill_protocol::migration::{DestinationState, SourceState};
-use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::rejection::Code;
 use waybill_protocol::source::{Granted, SourceCase};
 use waybill_store::{Area, Expect, Key, Op, OutboxItem, Space};
 
@@ -161,7 +161,9 @@ impl Worker {
             if let Some((case, _)) = self.engine.source_case(&id).await? {
                 match case.state {
                     SourceState::Granted => jobs.push((id, Job::Export)),
-                    SourceState::Closed | SourceState::Refused => jobs.push((id, Job::Clean(true))),
+                    SourceState::Closed | SourceState::Refused | SourceState::AttemptFailed => {
+                        jobs.push((id, Job::Clean(true)))
+                    }
                     _ => {}
                 }
             } else if let Some((case, _)) = self.engine.destination_case(&id).await? {
@@ -352,10 +354,16 @@ impl Worker {
         if case.state != DestinationState::KeyHeld {
             return Ok(());
         }
-        let secret = engine.one_time_key(&case.session.0)?.ok_or(Rejection::from(Code::UnexpectedMessage))?;
         let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
-        let keys = engine.as_destination("KeyRelease", |d| d.stream_keys(&case, &secret));
-        let keys = keys.ok_or(Rejection::from(Code::WrongKeyLodged))?;
+        let secret = engine.one_time_key(&case.session.0)?;
+        let keys = secret.and_then(|secret| engine.as_destination("KeyRelease", |d| d.stream_keys(&case, &secret)));
+        let Some(keys) = keys else {
+            // The key was released and can no longer be opened (this store was restored from a backup): say so, signed.
+            let filing =
+                Filing { detail: rejection_detail(&manifest, Code::SessionLost), outcome: OutcomeClass::Rejected };
+            let (case, effects) = engine.as_destination("ImportReceipt", |d| d.handle_filed(case, &filing))?;
+            return engine.save_destination("unreadable", &case, Expect::Version(version), Vec::new(), effects).await;
+        };
         let on = self.stages.on(id, "filing");
         let result = engine.shelf.file(&case, &manifest, keys, engine.party.backend.clone(), on).await?;
         let (case, effects) = engine.as_destination("ImportReceipt", |d| d.handle_filed(case, &result.filing))?;

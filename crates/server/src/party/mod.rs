@@ -2,6 +2,7 @@
 
 pub mod deadlines;
 pub mod effects;
+pub mod sweep;
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};

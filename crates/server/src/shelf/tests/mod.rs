@@ -1,5 +1,6 @@
 //! Two hospitals' shelves against each other, in memory and on disk.
 
+mod cases;
 mod faults;
 mod journey;
 mod real;
