@@ -376,7 +376,7 @@ impl Authority<'_> {
     /// the meantime lodges nothing.
     ///
     /// # Errors
-    /// `lodgement-invalid`, `lodgement-mismatch`, `unexpected-message`, or an end state's code.
+    /// `lodgement-invalid`, `lodgement-mismatch`, `attempt-invalid`, `unexpected-message`, or an end state's code.
     pub fn handle_lodgement(
         &self,
         mut case: AuthorityCase,
@@ -389,6 +389,7 @@ impl Authority<'_> {
             return Err(Code::LodgementInvalid.into());
         }
         self.expect_before_release(&case, &[AuthorityState::Redeemed])?;
+        expect_session(&case, signed.message().session)?;
         case.state = AuthorityState::Lodged;
         case.lodgement = Some(lodgement.clone());
         let mut effects = vec![self.leaf(case.id, LeafKind::LODGEMENT, signed.id(), Answer::Nothing)];
@@ -399,7 +400,7 @@ impl Authority<'_> {
     /// Takes the destination's receipt for the ciphertext.
     ///
     /// # Errors
-    /// `sender-wrong`, `signature-invalid`, `lodgement-mismatch`, `unexpected-message`, or an end state's code.
+    /// `sender-wrong`, `signature-invalid`, `lodgement-mismatch`, `attempt-invalid`, `unexpected-message`, or an end state's code.
     pub fn handle_delivery(&self, mut case: AuthorityCase, body: &DeliveryBody) -> Result<Transition, Rejection> {
         let from = self.trust.verify_hospital(&self.ctx, &body.chain)?;
         let delivery =
@@ -408,6 +409,7 @@ impl Authority<'_> {
             return Err(Code::SenderWrong.into());
         }
         self.expect_before_release(&case, &[AuthorityState::Redeemed, AuthorityState::Lodged])?;
+        expect_session(&case, delivery.message().session)?;
         if case.delivery.is_some() {
             return Err(Code::UnexpectedMessage.into());
         }
@@ -637,6 +639,11 @@ impl Authority<'_> {
             }
         })
     }
+}
+
+/// What was signed in an earlier attempt does not count in this one.
+fn expect_session(case: &AuthorityCase, named: SessionId) -> Result<(), Rejection> {
+    if case.session == Some(named) { Ok(()) } else { Err(Code::AttemptInvalid.into()) }
 }
 
 /// Reads a proof back as a stranger would and compares it with what was intended.

@@ -23,7 +23,7 @@ use crate::registrar::{HospitalIdentity, LocalPatient};
 use crate::rejection::{Code, Rejection};
 use crate::sealed::{SealPurpose, SealedBytes};
 use crate::signed::{Signed, SignedBytes};
-use crate::source::{RECEIPT_COMMITMENT, identity_binding, verify_revocation};
+use crate::source::{RECEIPT_COMMITMENT, expect_new_end, identity_binding, verify_revocation};
 use crate::trust::{Ctx, Trust};
 use crate::wire::{Kind, Parcel, from_cbor, to_cbor};
 
@@ -281,7 +281,7 @@ impl Destination<'_> {
         if case.state != DestinationState::Receiving || root != &manifest.1.merkle_root {
             return Err(Code::UnexpectedMessage.into());
         }
-        let delivery = DeliveryReceipt { proof: case.proof, manifest: manifest.0, time: self.ctx.now };
+        let delivery = DeliveryReceipt { proof: case.proof, manifest: manifest.0, session: case.session, time: self.ctx.now };
         let delivery = Signed::sign(self.ctx.backend, &self.hospital.signing, delivery);
         let body = DeliveryBody { delivery: SignedBytes::from(&delivery), chain: self.hospital.chain.clone() };
         case.state = DestinationState::Delivered;
@@ -327,6 +327,7 @@ impl Destination<'_> {
             && said.lodgement == lodgement.id()
             && said.delivery == delivery
             && lodgement.message().proof == case.proof
+            && lodgement.message().session == case.session
             && lodgement.message().manifest == hm;
         if !bound {
             return Err(Code::ReleaseInvalid.into());
@@ -517,12 +518,13 @@ impl Destination<'_> {
     /// The authority's signed end of the case.
     ///
     /// # Errors
-    /// `signature-invalid`, `unknown-case`, `log-evidence-invalid`.
+    /// `signature-invalid`, `unknown-case`, `log-evidence-invalid`; `unexpected-message` when the case has its end already.
     pub fn handle_statement(&self, mut case: DestinationCase, body: StatementBody) -> Result<Transition, Rejection> {
         let statement = self.trust.verify_authority(&self.ctx, &body.statement)?;
         if statement.message().proof != case.proof {
             return Err(Code::UnknownCase.into());
         }
+        expect_new_end(case.statement.as_ref(), statement.message().state)?;
         self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::STATEMENT, statement.id())?;
         let subject = case.proof.0;
         let decided = matches!(statement.message().state, EndState::Filed | EndState::Rejected);

@@ -90,7 +90,7 @@ impl Bench<'_> {
             let session = self.request(&proof);
             let source = self.source_key(&proof);
             self.grant(&authority, &proof, session);
-            let manifest = source.as_ref().and_then(|key| self.manifest(key, &proof, session));
+            let manifest = self.manifest(source.as_ref(), &proof, session);
             self.exchange(&authority, source.as_ref(), &proof, manifest.as_ref(), session);
             self.ending(&authority, &proof, manifest.as_ref());
             self.revocation(&proof);
@@ -223,7 +223,10 @@ impl Bench<'_> {
 
     fn source_key(&mut self, proof: &Signed<MigrationProof>) -> Option<VerifyingKey> {
         let from = &proof.message().terms.source;
-        let signer = self.evidence.source.as_ref()?;
+        let Some(signer) = self.evidence.source.as_ref() else {
+            self.say("source-key", format!("The source's signing key is {from}'s."), "certified by the root", Finding::Absent);
+            return None;
+        };
         let key = self
             .chain(&signer.chain, Profile::HospitalSigning, proof.message().issued_at)
             .filter(|(id, key)| id == from.as_str() && key == &signer.keys.signing)
@@ -250,13 +253,14 @@ impl Bench<'_> {
 
     fn manifest(
         &mut self,
-        source: &VerifyingKey,
+        source: Option<&VerifyingKey>,
         proof: &Signed<MigrationProof>,
         session: Option<SessionId>,
     ) -> Option<Signed<Manifest>> {
         let from = proof.message().terms.source.to_string();
         let text = format!("{from} listed what it sent, and committed to the key it is encrypted under.");
-        let Some(bytes) = &self.evidence.manifest else {
+        // Without the source's certified key nothing can be said about what it signed: neither that it holds nor that it fails.
+        let (Some(bytes), Some(source)) = (&self.evidence.manifest, source) else {
             self.say("manifest", text, from, Finding::Absent);
             return None;
         };
@@ -292,15 +296,19 @@ impl Bench<'_> {
                 Finding::Absent,
             );
         };
-        let lodged = source.and_then(|key| self.verify(&body.lodgement, key)).filter(|l| {
-            l.message().proof.0 == proof.id().0 && manifest.is_none_or(|m| l.message().manifest.0 == m.id().0)
+        let lodged = source.map(|key| {
+            self.verify(&body.lodgement, key).filter(|l| {
+                l.message().proof.0 == proof.id().0 && manifest.is_none_or(|m| l.message().manifest.0 == m.id().0)
+            })
         });
         let text = format!("{} lodged a sealed key for exactly that list.", terms.source);
-        self.rule("lodgement", text, terms.source.as_str(), lodged.is_some());
+        self.optional("lodgement", text, terms.source.to_string(), lodged.as_ref().map(Option::is_some));
+        let lodged = lodged.flatten();
+        let lodgement_id = body.lodgement.parse().map(|l| l.message_id()).ok();
         let delivery = delivery.flatten();
         let release = self.verify(&body.release, authority).filter(|r| {
             r.message().proof.0 == proof.id().0
-                && lodged.as_ref().is_some_and(|l| l.id() == r.message().lodgement)
+                && lodgement_id == Some(r.message().lodgement)
                 && delivery.as_ref().is_none_or(|d| d.id() == r.message().delivery)
         });
         let logged = release.as_ref().is_some_and(|r| self.logged(&body.evidence, LeafKind::RELEASE, r.id()));
@@ -395,8 +403,13 @@ impl Bench<'_> {
         cause: Option<MessageId>,
         state: Option<EndState>,
     ) {
-        let Some(body) = self.evidence.statement.as_ref().and_then(|s| s.receipt.as_ref()) else { return };
         let to = proof.message().terms.destination.to_string();
+        let Some(body) = self.evidence.statement.as_ref().and_then(|s| s.receipt.as_ref()) else {
+            if matches!(state, Some(EndState::Filed | EndState::Rejected)) {
+                self.say("receipt", "What became of the record.", to, Finding::Absent);
+            }
+            return;
+        };
         let expected = if state == Some(EndState::Filed) { OutcomeClass::Filed } else { OutcomeClass::Rejected };
         // The receipt counts under the key the request was signed with, not under any certificate of the same name.
         let pinned = self.destination_key(proof);
@@ -430,11 +443,15 @@ impl Bench<'_> {
         let key = if body.chain.0.is_empty() {
             Some(proof.message().terms.revocation_key.clone())
         } else {
-            self.chain(&body.chain, Profile::HospitalSigning, proof.message().issued_at).map(|(_, key)| key)
+            // A hospital may revoke only if the proof names it.
+            let terms = &proof.message().terms;
+            self.chain(&body.chain, Profile::HospitalSigning, proof.message().issued_at)
+                .filter(|(id, _)| id == terms.source.as_str() || id == terms.destination.as_str())
+                .map(|(_, key)| key)
         };
         let holds = key
             .and_then(|key| self.verify(&body.revocation, &key))
             .is_some_and(|r| r.message().proof == ProofId(proof.id().0));
-        self.rule("revocation", "The holder revoked the proof.", "the revocation key", holds);
+        self.rule("revocation", "The holder, or a hospital of the case, revoked the proof.", "the revocation key or a hospital", holds);
     }
 }

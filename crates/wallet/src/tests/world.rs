@@ -361,7 +361,8 @@ impl World {
         let case = self.cases.get_mut(&proof).unwrap();
         let sealed_key =
             SealedBytes::seal(&*backend, &case.terms.reply_key, SealPurpose::RecordKey, &[], b"opaque").unwrap();
-        let lodgement = KeyLodgement { proof, manifest: ManifestId(Digest([5; 32])), sealed_key };
+        let session = waybill_protocol::ids::SessionId(Digest([6; 32]));
+        let lodgement = KeyLodgement { proof, manifest: ManifestId(Digest([5; 32])), session, sealed_key };
         let signed = Signed::sign(&*backend, &self.hospitals[&a()].identity.signing, lodgement);
         case.lodgement = Some(SignedBytes::from(&signed));
         case.state = AuthorityState::KeyReleased;
