@@ -16,6 +16,9 @@ use super::rows::{self, Held, SetAside, SnapshotRow};
 /// Rows read at once; each may hold a body of 128 KiB.
 const PAGE: usize = 64;
 
+/// Finds the body that a row exports, if it does.
+type BodyOf = dyn Fn(&[u8]) -> Result<Option<Held>, ShelfError> + Send + Sync;
+
 /// Which part of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
@@ -65,7 +68,7 @@ impl Shelf {
                 let resource = rows::resource_after(key, &prefix, "charts")?;
                 let held: Held = rows::decode("charts", &row.value)?;
                 digest.add(&Element {
-                    salt: held.salt()?.into(),
+                    salt: held.salt()?,
                     resource_type: resource.resource_type.as_str(),
                     id: resource.id.as_str(),
                     version: held.version.as_deref(),
@@ -133,7 +136,7 @@ impl Shelf {
         &self,
         space: Space,
         prefix: &Key,
-        body: &(dyn Fn(&[u8]) -> Result<Option<Held>, ShelfError> + Send + Sync),
+        body: &BodyOf,
         writer: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<u64, ShelfError> {
         let (mut written, mut after) = (0, None);

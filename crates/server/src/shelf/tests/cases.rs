@@ -21,7 +21,7 @@ fn evidence() -> LogEvidence {
 
 fn hospital_keys() -> HospitalKeys {
     let (signing, hpke) = (Native.generate_signing_key(), Native.generate_hpke_key());
-    HospitalKeys { signing: signing.public().clone(), hpke: hpke.public().clone() }
+    HospitalKeys { signing: signing.public().clone(), hpke: *hpke.public() }
 }
 
 fn request(keys: &HospitalKeys) -> TransferBody {
@@ -41,7 +41,7 @@ fn source_case(number: u8, local: &LocalPatient, scope: &Scope) -> SourceCase {
         state: SourceState::Granted,
         local: local.clone(),
         destination: HospitalId::parse("hospital-b.example").unwrap(),
-        session_key: keys.hpke.clone(),
+        session_key: keys.hpke,
         attempt: 1,
         scope: scope.clone(),
         hides: Hides::default(),
@@ -70,7 +70,7 @@ fn destination_case(name: &str, number: u8, local: &LocalPatient, scope: &Scope)
         scope: scope.clone(),
         attempt: 1,
         expires: NOW,
-        patient_key: keys.hpke.clone(),
+        patient_key: keys.hpke,
         request: request(&keys),
         manifest: None,
         delivery: None,

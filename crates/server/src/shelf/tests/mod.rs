@@ -96,7 +96,7 @@ impl Hospital {
 
     async fn stage(&self, name: &str) -> Result<Staged, ShelfError> {
         let key = RecordKey::random(&Native);
-        self.shelf.stage(&session(name), native(), key, Native.generate_hpke_key().public().clone(), quiet()).await
+        self.shelf.stage(&session(name), native(), key, *Native.generate_hpke_key().public(), quiet()).await
     }
 }
 
@@ -116,7 +116,7 @@ fn manifest(name: &str, staged: &Staged) -> Manifest {
         digest_scope: staged.digest_scope.clone(),
         digest_full: staged.digest_full.clone(),
         loss: staged.loss.clone(),
-        reply_key: staged.reply_key.clone(),
+        reply_key: staged.reply_key,
     }
 }
 

@@ -46,7 +46,7 @@ impl Forger {
             digest_scope: tally.digest().clone(),
             digest_full: tally.digest().clone(),
             loss: minicbor::to_vec(LossReport::new()).unwrap(),
-            reply_key: Native.generate_hpke_key().public().clone(),
+            reply_key: *Native.generate_hpke_key().public(),
         };
         Self { key: RecordKey::random(&Native), manifest, plain }
     }
