@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `waybill` binary; everything it does is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    waybill_cli::run()
+}

@@ -1,0 +1,101 @@
+//! What people see: words on standard output, progress on a terminal's standard error, JSON when it was asked for.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Where words and progress go.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    json: bool,
+}
+
+impl Console {
+    /// With `json`, nothing but one JSON document reaches standard output.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether JSON was asked for.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Says a line to people; silent with JSON.
+    pub fn say(self, line: impl AsRef<str>) {
+        if !self.json {
+            print_line(line.as_ref());
+        }
+    }
+
+    /// Prints the command's result as JSON; silent without.
+    pub fn json(self, value: &impl Serialize) {
+        if self.json {
+            print_line(
+                &serde_json::to_string_pretty(value).expect("what we report is made of maps, lists and numbers"),
+            );
+        }
+    }
+
+    /// Prints one result in the form that was asked for.
+    pub fn result(self, value: &impl Serialize, line: impl AsRef<str>) {
+        self.say(line);
+        self.json(value);
+    }
+
+    /// A spinner for something that takes a while; invisible when nobody watches.
+    #[must_use]
+    pub fn progress(self, message: impl Into<String>) -> Progress {
+        let visible = !self.json && std::io::stderr().is_terminal();
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is well formed");
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style).with_message(message.into());
+        if visible {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Progress(bar)
+    }
+
+    /// Tells a failure and what to do about it.
+    #[must_use]
+    pub fn fail(self, failure: &Failure) -> ExitCode {
+        let mut stderr = std::io::stderr().lock();
+        // Nothing can be done about a standard error that is closed.
+        let _ = writeln!(stderr, "error: {failure}");
+        if let Some(hint) = failure.advice() {
+            let _ = writeln!(stderr, "  try: {hint}");
+        }
+        failure.exit.into()
+    }
+}
+
+/// Whoever reads standard output may stop reading; that is not our failure.
+fn print_line(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}");
+    let _ = stdout.flush();
+}
+
+/// Something that takes a while; gone from the screen when dropped.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Changes what it says.
+    pub fn update(&self, message: impl Into<String>) {
+        self.0.set_message(message.into());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

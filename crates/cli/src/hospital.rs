@@ -1,0 +1,256 @@
+//! What a hospital's staff does.
+
+use std::path::{Path, PathBuf};
+
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+use waybill_crypto::native::Native;
+use waybill_protocol::patient::Enrolment;
+use waybill_protocol::wire::from_cbor;
+use waybill_server::files;
+use waybill_server::hospital::{self, HospitalConfig, HospitalServer};
+use waybill_server::mailbox::{MailboxId, MailboxUrl};
+use waybill_wallet::{enrolment_text, qr_terminal};
+
+use crate::admin::{Admin, member};
+use crate::args::{AtHospital, HospitalCommand, ServeArgs};
+use crate::authority::{copy, write_config};
+use crate::console::Console;
+use crate::failure::{Exit, Failure};
+use crate::inputs;
+use crate::serve::{self, announce, start_failure};
+
+/// The configuration file's name.
+pub const CONFIG: &str = "hospital.toml";
+/// Largest enrolment code in hex. Units: bytes.
+const MAX_ENROLMENT_BYTES: usize = 4096;
+
+/// Runs a command of a hospital.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Failure> {
+    match command {
+        HospitalCommand::Init { folder, name, relay, authority, authority_name, root, log, witness, quorum } => {
+            let settings = Settings { name, relay, authority, authority_name, log, witnesses: witness, quorum };
+            let mailbox = init(&folder, &settings, &root)?;
+            console.say(format!("Keys and requests are in {}. For the authority:", folder.join("keys").display()));
+            console.say(format!("  tls.csr, signing.csr\n  mailbox {mailbox}"));
+            console.json(&json!({ "name": settings.name, "requests": folder.join("keys"), "mailbox": mailbox }));
+            Ok(Exit::Success)
+        }
+        HospitalCommand::Enrol { at, certificates } => {
+            enrol(&at.folder, &certificates)?;
+            console.result(
+                &json!({ "enrolled": true }),
+                "the certificates are in place; start the hospital with `hospital serve`",
+            );
+            Ok(Exit::Success)
+        }
+        HospitalCommand::Serve(args) => serve(&args).await,
+        HospitalCommand::ImportRecord { at, paths, context } => import(&at, &paths, context, console).await,
+        HospitalCommand::ExportRecord { at, patient, filed_from, out } => {
+            let out =
+                std::path::absolute(&out).map_err(|e| Failure::usage("the file's name is no path").caused_by(e))?;
+            let lines = export(&admin_of(&at.folder), &patient, filed_from.as_deref(), &out).await?;
+            console
+                .result(&json!({ "resources": lines, "file": out }), format!("{lines} resources in {}", out.display()));
+            Ok(Exit::Success)
+        }
+        HospitalCommand::EnrolPatient { at, patient, relation } => {
+            enrol_patient(&at, &patient, &relation, console).await
+        }
+        HospitalCommand::Cases { at } => cases(&at, console).await,
+        HospitalCommand::Case { at, proof } => {
+            let case: Value = admin_of(&at.folder).read(&format!("/cases/{}", checked(&proof)?)).await?;
+            let text = serde_json::to_string_pretty(&case).expect("what was read as JSON is JSON");
+            console.result(&case, text);
+            Ok(Exit::Success)
+        }
+        HospitalCommand::Approve { at, proof } => {
+            let proof = checked(&proof)?;
+            admin_of(&at.folder).post::<Value>(&format!("/cases/{proof}/approve"), &json!({})).await?;
+            console.result(&json!({ "approved": proof }), format!("case {proof} is released"));
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// A case's id goes into a path, so it must be what it should be.
+fn checked(proof: &str) -> Result<&str, Failure> {
+    let plausible = proof.len() == 64 && proof.bytes().all(|b| b.is_ascii_hexdigit());
+    if plausible {
+        Ok(proof)
+    } else {
+        Err(Failure::usage("a case is named by 64 hex digits").hint("list them with `waybill hospital cases`"))
+    }
+}
+
+/// What goes into hospital.toml.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The hospital's name.
+    pub name: String,
+    /// The relay that keeps its mailbox.
+    pub relay: String,
+    /// The authority's URL.
+    pub authority: String,
+    /// The authority's name.
+    pub authority_name: String,
+    /// The verifier key of its log.
+    pub log: String,
+    /// The verifier keys of the witnesses this hospital believes.
+    pub witnesses: Vec<String>,
+    /// How many of them must have cosigned.
+    pub quorum: usize,
+}
+
+/// Makes keys, requests and hospital.toml; gives the mailbox' URL.
+///
+/// # Errors
+/// [`Failure`]; no existing key is overwritten.
+pub fn init(folder: &Path, settings: &Settings, root: &Path) -> Result<String, Failure> {
+    let keys = folder.join("keys");
+    hospital::init(&keys, &settings.name, &Native).map_err(start_failure)?;
+    copy(root, &keys.join("root.pem"))?;
+    let key = files::read_signing_key(&keys.join("mailbox.key"))
+        .map_err(|e| Failure::environment("the mailbox key cannot be read", e))?;
+    let mailbox = MailboxUrl::new(&settings.relay, MailboxId::of(key.public()));
+    let mailbox =
+        mailbox.map_err(|e| Failure::usage(format!("`{}` is not a relay's host", settings.relay)).caused_by(e))?;
+    write_config(
+        &folder.join(CONFIG),
+        &json!({
+            "hospital": {
+                "name": settings.name,
+                "keys": "keys",
+                "data": "data",
+                "one_time": "one-time",
+                "mailbox": mailbox.to_string(),
+                "relays": [format!("https://{}/", settings.relay)],
+            },
+            "authority": {
+                "name": settings.authority_name,
+                "url": settings.authority,
+                "root": "keys/root.pem",
+                "log": settings.log,
+                "witnesses": settings.witnesses,
+                "quorum": settings.quorum,
+            },
+            "log": { "format": "json" },
+        }),
+    )?;
+    Ok(mailbox.to_string())
+}
+
+/// Takes the chains that the authority gave back.
+///
+/// # Errors
+/// [`Failure`].
+pub fn enrol(folder: &Path, certificates: &Path) -> Result<(), Failure> {
+    for file in ["tls.pem", "signing.pem"] {
+        let (from, to) = (certificates.join(file), folder.join("keys").join(file));
+        if from != to {
+            copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// The admin socket of the hospital in a folder.
+#[must_use]
+pub fn admin_of(folder: &Path) -> Admin {
+    Admin::new(folder.join("data/admin.sock"))
+}
+
+async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
+    let (config, run) = serve::prepare::<HospitalConfig>(args, |config| &config.log)?;
+    let admin = config.admin_socket();
+    let server =
+        HospitalServer::start(&config, run.backend, run.meter, run.clock, run.shutdown).await.map_err(start_failure)?;
+    announce(None, &admin);
+    server.run().await;
+    Ok(Exit::Success)
+}
+
+async fn import(at: &AtHospital, paths: &[String], context: bool, console: &Console) -> Result<Exit, Failure> {
+    let progress = console.progress("loading");
+    let report = load(&admin_of(&at.folder), &inputs::absolute(paths)?, context).await?;
+    drop(progress);
+    let number = |name: &str| member(&report, name).as_u64().unwrap_or(0);
+    console.say(format!(
+        "{} resources read, {} filed, {} held before; {} references lead nowhere; {} resources differ from what is held",
+        number("read"), number("filed"), number("already_held"), number("unresolved"), number("differing"),
+    ));
+    for patient in member(&report, "patients").as_array().into_iter().flatten().filter_map(Value::as_str) {
+        console.say(format!("patient {patient}"));
+    }
+    console.json(&report);
+    Ok(Exit::Success)
+}
+
+/// Loads records, or with `context` shared resources, into a running hospital.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn load(admin: &Admin, inputs: &[PathBuf], context: bool) -> Result<Value, Failure> {
+    let kind = if context { "context" } else { "record" };
+    admin.post("/load", &json!({ "inputs": inputs, "kind": kind })).await
+}
+
+/// Writes a patient's record to a new file; gives the number of resources.
+///
+/// # Errors
+/// [`Failure`]; no existing file is overwritten.
+pub async fn export(admin: &Admin, patient: &str, filed_from: Option<&str>, out: &Path) -> Result<u64, Failure> {
+    let mut body = json!({ "patient": patient, "which": "held", "path": out });
+    if let Some(origin) = filed_from {
+        body["which"] = json!("filed");
+        body["origin"] = json!(origin);
+    }
+    let answer: Value = admin.post("/export", &body).await?;
+    Ok(member(&answer, "resources").as_u64().unwrap_or(0))
+}
+
+/// Makes a one-time enrolment code for a patient held there.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn enrolment_code(admin: &Admin, local: &str, relation: &str) -> Result<Enrolment, Failure> {
+    let answer: Value = admin.post("/enrolment-codes", &json!({ "local": local, "relation": relation })).await?;
+    let text = member(&answer, "enrolment").as_str().unwrap_or_default();
+    let decoded = hex::decode(text).ok().and_then(|bytes| from_cbor("enrolment", &bytes, MAX_ENROLMENT_BYTES).ok());
+    decoded.ok_or_else(|| Failure::failed("the hospital's enrolment code does not read back"))
+}
+
+async fn enrol_patient(at: &AtHospital, patient: &str, relation: &str, console: &Console) -> Result<Exit, Failure> {
+    let enrolment = enrolment_code(&admin_of(&at.folder), patient, relation).await?;
+    let text = enrolment_text(&enrolment);
+    if let Ok(qr) = qr_terminal(&text) {
+        console.say(qr);
+    }
+    console.say(&text);
+    console.say("Good once, for an hour. Hand it over in person: whoever holds it can register as this patient.");
+    console.json(&json!({ "code": text }));
+    Ok(Exit::Success)
+}
+
+async fn cases(at: &AtHospital, console: &Console) -> Result<Exit, Failure> {
+    let admin = admin_of(&at.folder);
+    let list: Vec<Value> = admin.read("/cases").await?;
+    let mut detailed = Vec::with_capacity(list.len());
+    for entry in &list {
+        let proof = member(entry, "proof").as_str().unwrap_or_default().to_owned();
+        let mut case: Value = admin.read(&format!("/cases/{proof}")).await?;
+        case["proof"] = json!(proof);
+        detailed.push(case);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["case", "role", "counterpart", "state", "code"]);
+    for case in &detailed {
+        let text = |name: &str| member(case, name).as_str().unwrap_or("").to_owned();
+        table.add_row([text("proof"), text("role"), text("counterpart"), text("state"), text("code")]);
+    }
+    console.result(&detailed, table.to_string());
+    Ok(Exit::Success)
+}
