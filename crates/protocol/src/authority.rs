@@ -1,24 +1,29 @@
 //! The authority: checks delegations, issues proofs, spends them once, trades key for receipt, ends every case.
 //!
 //! Every transition is one leaf of the log; what leaves the authority leaves only when a cosigned checkpoint covers its leaf
-//! ([`finish`]). Security: nothing the authority ever holds names a patient or opens a record.
+//! ([`Authority::finish`]). Security: nothing the authority ever holds names a patient or opens a record.
+
+mod answers;
+
+pub use answers::Answer;
+use answers::lint_proof;
 
 use minicbor::{Decode, Encode};
-use waybill_crypto::keys::{Digest, HpkePublicKey, HpkeSecretKey, SigningKey};
+use waybill_crypto::keys::{Digest, HpkeSecretKey, SigningKey};
 
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, SessionId};
-use crate::log::{LeafKind, LogEvidence};
+use crate::log::LeafKind;
 use crate::messages::{
-    CaseStatement, Chain, Delegation, DelegationBody, DeliveryBody, DeliveryReceipt, EndState, Grant, GrantBody,
-    ImportReceipt, KeyLodgement, KeyRelease, LodgementBody, MigrationProof, OutcomeClass, ProofBundle, ReceiptBody,
-    Redeem, RedeemBody, Refusal, RefusalBody, ReleaseBody, RevocationBody, SUITE, Standing, StatementBody, Terms,
+    CaseStatement, Chain, Delegation, DelegationBody, DeliveryBody, DeliveryReceipt, EndState, Grant, ImportReceipt,
+    KeyLodgement, KeyRelease, LodgementBody, MigrationProof, OutcomeClass, ReceiptBody, Redeem, RedeemBody, Refusal,
+    RefusalBody, RevocationBody, SUITE, Standing, Terms,
 };
-use crate::migration::{AuthorityState, Effect, Leaf, Post, Recipient, tell};
+use crate::migration::{AuthorityState, Effect, Leaf, Recipient, tell};
 use crate::rejection::{Code, Rejection};
 use crate::sealed::{SealPurpose, SealedBytes};
 use crate::signed::{Signed, SignedBytes};
 use crate::trust::{Ctx, HospitalVerified, Trust};
-use crate::wire::{Kind, Parcel, to_cbor};
+use crate::wire::{Kind, Parcel};
 
 /// How long the destination may take from the key to its receipt. Units: seconds.
 pub const RECEIPT_DEADLINE_SECONDS: u64 = 7 * 86_400;
@@ -112,94 +117,14 @@ pub struct Intent {
     pub reply_to: String,
 }
 
-/// What goes out once a leaf is covered by a cosigned checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(flat)]
-pub enum Answer {
-    /// Nothing: the leaf only records a transition.
-    #[n(0)]
-    Nothing,
-    /// The proof, to the patient.
-    #[n(1)]
-    Proof {
-        /// The proof.
-        #[n(0)]
-        proof: SignedBytes<MigrationProof>,
-        /// The delegation the seal is bound to.
-        #[n(1)]
-        delegation: MessageId,
-        /// The key it is sealed to.
-        #[n(2)]
-        reply_key: HpkePublicKey,
-        /// The patient's mailbox.
-        #[n(3)]
-        reply_to: String,
-    },
-    /// The grant, to the source.
-    #[n(2)]
-    Grant {
-        /// The grant.
-        #[n(0)]
-        grant: SignedBytes<Grant>,
-        /// The source.
-        #[n(1)]
-        source: HospitalId,
-        /// The log size the source knew.
-        #[n(2)]
-        known_log_size: u64,
-    },
-    /// The key, to the destination.
-    #[n(3)]
-    Release {
-        /// The release.
-        #[n(0)]
-        release: SignedBytes<KeyRelease>,
-        /// The lodgement.
-        #[n(1)]
-        lodgement: SignedBytes<KeyLodgement>,
-        /// The destination.
-        #[n(2)]
-        destination: HospitalId,
-    },
-    /// The end, to everybody.
-    #[n(4)]
-    Statement {
-        /// The statement.
-        #[n(0)]
-        statement: SignedBytes<CaseStatement>,
-        /// The receipt, where there is one.
-        #[n(1)]
-        receipt: Option<ReceiptBody>,
-        /// The source.
-        #[n(2)]
-        source: HospitalId,
-        /// The destination.
-        #[n(3)]
-        destination: HospitalId,
-        /// The patient's mailbox.
-        #[n(4)]
-        reply_to: String,
-    },
-}
-
-impl Answer {
-    /// The log size from which the answer proves consistency, where it does.
-    #[must_use]
-    pub fn known_log_size(&self) -> Option<u64> {
-        match self {
-            Self::Grant { known_log_size, .. } => Some(*known_log_size),
-            _ => None,
-        }
-    }
-}
-
 /// A new row with what else must happen.
 pub type Transition = (AuthorityCase, Vec<Effect>);
 
 impl Authority<'_> {
     /// Checks a delegation and prepares the proof: the intent the shell stores before anything is signed.
     ///
-    /// Order: delegation signature, voucher's chain and signature, voucher against delegation, hospitals' standing, time window.
+    /// Order: delegation signature, reply key, voucher's chain and signature, voucher against delegation, hospitals' standing, time
+    /// window.
     ///
     /// # Errors
     /// A [`Rejection`] of stage `delegation` or `sender`.
@@ -214,6 +139,9 @@ impl Authority<'_> {
         if body.key.thumbprint() != said.delegation_key {
             return Err(Code::DelegationInvalid.into());
         }
+        // The answer is sealed to this key: a key that takes no seal would leave a logged proof that nobody can be told of.
+        SealedBytes::seal(self.ctx.backend, &said.terms.reply_key, SealPurpose::ProofAnswer, &[], &[])
+            .map_err(|_| Code::DelegationInvalid)?;
         self.check_voucher(body, said)?;
         for hospital in [&said.terms.source, &said.terms.destination] {
             match standing(hospital) {
@@ -376,11 +304,13 @@ impl Authority<'_> {
     /// the meantime lodges nothing.
     ///
     /// # Errors
-    /// `lodgement-invalid`, `lodgement-mismatch`, `attempt-invalid`, `unexpected-message`, or an end state's code.
+    /// `lodgement-invalid`, `lodgement-mismatch`, `attempt-invalid`, `standing-lost`, `unexpected-message`, or an end state's
+    /// code.
     pub fn handle_lodgement(
         &self,
         mut case: AuthorityCase,
         lodgement: &SignedBytes<KeyLodgement>,
+        standing: &dyn Fn(&HospitalId) -> Option<Standing>,
     ) -> Result<Transition, Rejection> {
         let chain = case.redeemer.as_ref().ok_or(Code::UnexpectedMessage)?;
         let from = self.trust.verify_hospital(&self.ctx, chain)?;
@@ -393,15 +323,21 @@ impl Authority<'_> {
         case.state = AuthorityState::Lodged;
         case.lodgement = Some(lodgement.clone());
         let mut effects = vec![self.leaf(case.id, LeafKind::LODGEMENT, signed.id(), Answer::Nothing)];
-        self.release_if_complete(&mut case, &mut effects)?;
+        self.release_if_complete(&mut case, &mut effects, standing)?;
         Ok((case, effects))
     }
 
     /// Takes the destination's receipt for the ciphertext.
     ///
     /// # Errors
-    /// `sender-wrong`, `signature-invalid`, `lodgement-mismatch`, `attempt-invalid`, `unexpected-message`, or an end state's code.
-    pub fn handle_delivery(&self, mut case: AuthorityCase, body: &DeliveryBody) -> Result<Transition, Rejection> {
+    /// `sender-wrong`, `signature-invalid`, `lodgement-mismatch`, `attempt-invalid`, `standing-lost`, `unexpected-message`, or an
+    /// end state's code.
+    pub fn handle_delivery(
+        &self,
+        mut case: AuthorityCase,
+        body: &DeliveryBody,
+        standing: &dyn Fn(&HospitalId) -> Option<Standing>,
+    ) -> Result<Transition, Rejection> {
         let from = self.trust.verify_hospital(&self.ctx, &body.chain)?;
         let delivery =
             body.delivery.parse()?.verify(self.ctx.backend, from.key()).map_err(|_| Code::SignatureInvalid)?;
@@ -415,17 +351,26 @@ impl Authority<'_> {
         }
         case.delivery = Some(body.delivery.clone());
         let mut effects = vec![self.leaf(case.id, LeafKind::DELIVERY, delivery.id(), Answer::Nothing)];
-        self.release_if_complete(&mut case, &mut effects)?;
+        self.release_if_complete(&mut case, &mut effects, standing)?;
         Ok((case, effects))
     }
 
-    /// The one atomic step of fair exchange: both are here and name the same manifest, so the key goes.
-    fn release_if_complete(&self, case: &mut AuthorityCase, effects: &mut Vec<Effect>) -> Result<(), Rejection> {
+    /// The one atomic step of fair exchange: both are here, name the same manifest, and come from hospitals in good standing at
+    /// this moment, so the key goes.
+    fn release_if_complete(
+        &self,
+        case: &mut AuthorityCase,
+        effects: &mut Vec<Effect>,
+        standing: &dyn Fn(&HospitalId) -> Option<Standing>,
+    ) -> Result<(), Rejection> {
         let (Some(lodgement), Some(delivery)) = (&case.lodgement, &case.delivery) else { return Ok(()) };
         // Both were verified when they came in; here only their content and ids matter.
         let (lodged, delivered) = (lodgement.parse()?, delivery.parse()?);
         if lodged.peek().manifest != delivered.peek().manifest {
             return Err(Code::LodgementMismatch.into());
+        }
+        if [&case.terms.source, &case.terms.destination].iter().any(|h| standing(h) != Some(Standing::Active)) {
+            return Err(Code::StandingLost.into());
         }
         let release = KeyRelease {
             proof: case.id,
@@ -597,62 +542,9 @@ impl Authority<'_> {
     fn leaf(&self, case: ProofId, kind: LeafKind, message: MessageId, answer: Answer) -> Effect {
         Effect::Log(Leaf { case, kind, message, nonce: Nonce::random(self.ctx.backend), answer })
     }
-
-    /// Turns a pending answer into what is posted, now that a cosigned checkpoint covers its leaf.
-    ///
-    /// # Errors
-    /// `malformed` when the patient's reply key is no point: nobody could ever read the answer.
-    pub fn finish(
-        &self,
-        answer: Answer,
-        evidence: LogEvidence,
-        consistency: Vec<Digest>,
-    ) -> Result<Vec<Post>, Rejection> {
-        let tell = |to, parcel| Post { to, parcel, awaits: None };
-        Ok(match answer {
-            Answer::Nothing => Vec::new(),
-            Answer::Proof { proof, delegation, reply_key, reply_to } => {
-                let bundle = ProofBundle { proof, chain: self.keys.chain.clone(), evidence };
-                let sealed = SealedBytes::seal(
-                    self.ctx.backend,
-                    &reply_key,
-                    SealPurpose::ProofAnswer,
-                    &delegation.0.0,
-                    &to_cbor(&bundle),
-                )
-                .map_err(|_| Code::Malformed)?;
-                vec![tell(Recipient::Mailbox(reply_to), Parcel::pack(Kind::ProofAnswer, &sealed))]
-            }
-            Answer::Grant { grant, source, .. } => {
-                let body = GrantBody { grant, evidence, consistency };
-                vec![tell(Recipient::Hospital(source), Parcel::pack(Kind::Grant, &body))]
-            }
-            Answer::Release { release, lodgement, destination } => {
-                let body = ReleaseBody { release, lodgement, evidence };
-                vec![tell(Recipient::Hospital(destination), Parcel::pack(Kind::KeyRelease, &body))]
-            }
-            Answer::Statement { statement, receipt, source, destination, reply_to } => {
-                let parcel = Parcel::pack(Kind::CaseStatement, &StatementBody { statement, evidence, receipt });
-                [Recipient::Hospital(source), Recipient::Hospital(destination), Recipient::Mailbox(reply_to)]
-                    .map(|to| tell(to, parcel.clone()))
-                    .into()
-            }
-        })
-    }
 }
 
 /// What was signed in an earlier attempt does not count in this one.
 fn expect_session(case: &AuthorityCase, named: SessionId) -> Result<(), Rejection> {
     if case.session == Some(named) { Ok(()) } else { Err(Code::AttemptInvalid.into()) }
-}
-
-/// Reads a proof back as a stranger would and compares it with what was intended.
-fn lint_proof(bytes: &[u8], intent: &Intent) -> Result<(), Rejection> {
-    let read: crate::signed::Unverified<MigrationProof> = crate::signed::Unverified::parse(bytes)?;
-    let p = read.peek();
-    let sound = p == &intent.proof
-        && p.suite == SUITE
-        && p.issued_at <= p.terms.expires
-        && p.terms.source != p.terms.destination;
-    if sound { Ok(()) } else { Err(Code::Malformed.into()) }
 }

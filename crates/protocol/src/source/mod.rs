@@ -109,6 +109,13 @@ pub struct SourceCase {
     /// Parcels of this attempt, to be posted again when the destination asks again.
     #[n(19)]
     pub manifest_parcel: Option<minicbor::bytes::ByteVec>,
+    /// The newest log checkpoint known here when the authority was asked, as text. The answer proves that the log only grew since
+    /// *this* one, whatever other cases have shown us in the meantime.
+    #[n(20)]
+    pub known: Option<String>,
+    /// When we asked the authority, by our clock: no honest grant is older.
+    #[n(21)]
+    pub redeemed_at: Timestamp,
 }
 
 /// The right to read the record of one case: the authority granted, freshly and in the witnessed log.
@@ -169,7 +176,7 @@ pub type Transition = (SourceCase, Vec<Effect>);
 impl Source<'_> {
     /// After every check: the case row, and the redemption that asks the authority. With a doubt it waits for a person first.
     #[must_use]
-    pub fn open_case(&self, checked: IdentityCompared, known_log_size: u64) -> Transition {
+    pub fn open_case(&self, checked: IdentityCompared, known: Option<&Checkpoint>) -> Transition {
         let doubt = checked.verdict() == IdentityVerdict::Doubt;
         let (consent, nonce) = (checked.into_consent(), Nonce::random(self.ctx.backend));
         let request = consent.request();
@@ -193,11 +200,13 @@ impl Source<'_> {
             statement: None,
             receipt: None,
             manifest_parcel: None,
+            known: known.map(Checkpoint::to_text),
+            redeemed_at: self.ctx.now,
             request: consent.into_body(),
         };
         let mut effects = vec![Effect::Deadline(case.expires.plus(1))];
         if !doubt {
-            effects.push(self.redeem(&case, known_log_size));
+            effects.push(self.redeem(&case));
         }
         (case, effects)
     }
@@ -206,18 +215,20 @@ impl Source<'_> {
     ///
     /// # Errors
     /// `unexpected-message` when the case does not wait for a review.
-    pub fn approve_review(&self, mut case: SourceCase, known_log_size: u64) -> Result<Transition, Rejection> {
+    pub fn approve_review(&self, mut case: SourceCase, known: Option<&Checkpoint>) -> Result<Transition, Rejection> {
         if case.state != SourceState::AwaitingReview {
             return Err(Code::UnexpectedMessage.into());
         }
         (case.state, case.code) = (SourceState::Redeeming, None);
-        let effects = vec![self.redeem(&case, known_log_size)];
+        (case.known, case.redeemed_at) = (known.map(Checkpoint::to_text), self.ctx.now);
+        let effects = vec![self.redeem(&case)];
         Ok((case, effects))
     }
 
     /// The redemption of a case.
     #[must_use]
-    pub fn redeem(&self, case: &SourceCase, known_log_size: u64) -> Effect {
+    pub fn redeem(&self, case: &SourceCase) -> Effect {
+        let known_log_size = known_checkpoint(case).ok().flatten().map_or(0, |known| known.size);
         let redeem = Redeem {
             proof: case.proof,
             session: case.session,
@@ -230,8 +241,8 @@ impl Source<'_> {
         post(Recipient::Authority, Parcel::pack(Kind::Redeem, &body), case.proof.0, Kind::Grant)
     }
 
-    /// Takes the grant: signed by the authority, for this session and nonce, fresh, both in good standing, in a log view that
-    /// only grew since the newest one known here.
+    /// Takes the grant: signed by the authority, for this session and nonce, made since we asked, both in good standing, in a log view that
+    /// only grew since the one known here when the authority was asked.
     ///
     /// # Errors
     /// A [`Rejection`] of stage `redeem` or `log`.
@@ -239,7 +250,6 @@ impl Source<'_> {
         &self,
         mut case: SourceCase,
         body: GrantBody,
-        known: Option<&Checkpoint>,
     ) -> Result<(Granted, CosignedCheckpoint, Transition), Rejection> {
         if case.state != SourceState::Redeeming {
             return Err(Code::UnexpectedMessage.into());
@@ -254,15 +264,17 @@ impl Source<'_> {
         if !answers {
             return Err(Code::GrantInvalid.into());
         }
-        if said.time.distance_seconds(self.ctx.now) > CLOCK_SKEW_SECONDS {
+        // The answer may have waited long in a mailbox; but it was not made before the question, and not in the future.
+        if said.time.plus(CLOCK_SKEW_SECONDS) < case.redeemed_at || said.time > self.ctx.now.plus(CLOCK_SKEW_SECONDS) {
             return Err(Code::ClockSkew.into());
         }
         if said.source != Standing::Active || said.destination != Standing::Active {
             return Err(Code::StandingLost.into());
         }
         let checkpoint = self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::GRANT, grant.id())?;
-        if let Some(known) = known {
-            verify_consistency(known, checkpoint.checkpoint(), &body.consistency).map_err(|_| Code::LogInconsistent)?;
+        if let Some(known) = known_checkpoint(&case)? {
+            verify_consistency(&known, checkpoint.checkpoint(), &body.consistency)
+                .map_err(|_| Code::LogInconsistent)?;
         }
         case.state = SourceState::Granted;
         case.grant = Some(body);
@@ -491,6 +503,12 @@ impl Source<'_> {
         case.code = Some(code);
         (case, effects)
     }
+}
+
+/// What was known of the log when this case asked the authority. It was verified then, and is stored as its own text.
+fn known_checkpoint(case: &SourceCase) -> Result<Option<Checkpoint>, Rejection> {
+    let parse = |text| Checkpoint::parse(text).map_err(|_| Code::LogInconsistent.into());
+    case.known.as_deref().map(parse).transpose()
 }
 
 /// A signed end stands, but for one: a receipt may still come after the deadline. So no replay changes how a case ended.

@@ -55,6 +55,8 @@ fn source_case(number: u8, local: &LocalPatient, scope: &Scope) -> SourceCase {
         statement: None,
         receipt: None,
         manifest_parcel: None,
+        known: None,
+        redeemed_at: NOW,
         destination_keys: keys,
     }
 }
