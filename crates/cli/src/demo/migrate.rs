@@ -25,7 +25,7 @@ use super::report::{DigestStates, EvidenceReport, Message, PatientReport, Replay
 use super::watch::{Watcher, case};
 use crate::console::Console;
 use crate::courier::now;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::hospital;
 use crate::verify::judge_bytes;
 
@@ -242,9 +242,12 @@ impl Stageplay<'_> {
         let deadline = Instant::now() + CLOSING;
         for party in ["hospital-a", "hospital-b"] {
             let admin = self.network.admin(party);
-            while let Some(view) = case(&admin, proof).await? {
-                if view.ended.is_some() || Instant::now() > deadline {
-                    break;
+            while Instant::now() < deadline {
+                match case(&admin, proof).await {
+                    Ok(Some(view)) if view.ended.is_none() => {}
+                    Err(Failure { exit: Exit::Environment, .. }) => {}
+                    Err(failure) => return Err(failure),
+                    Ok(_) => break,
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -11,7 +11,7 @@ use super::network::Network;
 use super::report::Stage;
 use crate::admin::Admin;
 use crate::console::Progress;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// How often the hospitals are looked at.
 const EVERY: Duration = Duration::from_millis(40);
@@ -134,14 +134,19 @@ impl<'a> Watcher<'a> {
     /// Follows the case until dropped, and releases it when a person must compare the two patients.
     ///
     /// # Errors
-    /// [`Failure`] when a hospital does not answer, or nothing moves any more.
+    /// [`Failure`] when a hospital refuses, or nothing moves any more.
     pub async fn follow(&mut self) -> Result<Infallible, Failure> {
         let parties = ["hospital-a", "hospital-b"].map(|party| (party, self.network.admin(party)));
         let mut last = (Vec::new(), Instant::now());
         loop {
             let mut seen = Vec::with_capacity(parties.len());
             for (party, admin) in &parties {
-                let Some(view) = case(admin, &self.proof).await? else { continue };
+                let view = match case(admin, &self.proof).await {
+                    Ok(Some(view)) => view,
+                    // A hospital that is down may come back; if it does not, nothing moves.
+                    Ok(None) | Err(Failure { exit: Exit::Environment, .. }) => continue,
+                    Err(failure) => return Err(failure),
+                };
                 if view.state == "awaiting-review" && !self.reviewed {
                     self.reviewed = true;
                     admin.post::<Value>(&format!("/cases/{}/approve", self.proof), &json!({})).await?;

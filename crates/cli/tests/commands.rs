@@ -1,0 +1,95 @@
+//! What goes wrong at the command line, and what is said about it.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use common::{program, sample, stderr, waybill};
+use serde_json::Value;
+use waybill_cli::{authority, relay};
+
+#[test]
+fn what_makes_no_sense_ends_with_two_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = sample(folder.path(), &["--resources", "5", "--attachments", "0"]);
+    let record = record.to_str().unwrap();
+    for (args, said) in [
+        (vec!["demo", "--record", "/nowhere.json"], "does not exist"),
+        (vec!["demo", "--record", record, "--scope", "types=Imunization"], "did you mean `Immunization`"),
+        (vec!["demo", "--scope", "since=2015"], "unknown clause"),
+        (vec!["demo", "--context", record], "--record"),
+        (vec!["hospital", "case", "/tmp", "zz"], "64 hex digits"),
+        (vec!["verify", record], "root certificate is required"),
+        (vec!["sample", record, "--patients", "0"], "--patients"),
+    ] {
+        let output = waybill(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn what_is_in_the_way_ends_with_three_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = sample(folder.path(), &["--resources", "5"]);
+    let before = std::fs::read(&record).unwrap();
+    assert_eq!(waybill(["sample", record.to_str().unwrap()]).status.code(), Some(3));
+    assert_eq!(std::fs::read(&record).unwrap(), before);
+    let desk = folder.path().join("authority");
+    let init = ["authority", "init", desk.to_str().unwrap(), "--name", "authority.example"];
+    assert_eq!(waybill(init).status.code(), Some(0));
+    let key = std::fs::read(desk.join("root/root.key")).unwrap();
+    let again = waybill(init);
+    assert_eq!(again.status.code(), Some(3), "{}", stderr(&again));
+    assert!(stderr(&again).contains("exists already"), "{}", stderr(&again));
+    assert_eq!(std::fs::read(desk.join("root/root.key")).unwrap(), key);
+    let output = waybill(["hospital", "cases", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("is the server running"), "{}", stderr(&output));
+    let output = waybill(["relay", "serve", "--config", "/nowhere/relay.toml"]);
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn a_revocation_list_grows_by_certificates_of_ours_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = folder.path().join("authority");
+    authority::make_keys(&desk, "authority.example").unwrap();
+    authority::issue_service(&desk, "authority.example", "relay.example", &folder.path().join("relay")).unwrap();
+    let certificate = folder.path().join("relay/tls.pem");
+    let first = authority::renew_crl(&desk, "authority.example", std::slice::from_ref(&certificate)).unwrap();
+    let again = authority::renew_crl(&desk, "authority.example", &[certificate]).unwrap();
+    assert_eq!((first, again), ((2, 1), (3, 1)));
+    let other = folder.path().join("other");
+    authority::make_keys(&other, "other.example").unwrap();
+    assert!(authority::renew_crl(&desk, "authority.example", &[other.join("online/tls.pem")]).is_err());
+    assert_eq!(authority::renew_crl(&desk, "authority.example", &[]).unwrap(), (4, 1));
+}
+
+#[test]
+fn a_supervised_server_ends_with_its_parent_and_a_port_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = folder.path().join("authority");
+    authority::make_keys(&desk, "authority.example").unwrap();
+    let serve = |name: &str, listen: &str| {
+        let home = folder.path().join(name);
+        authority::issue_service(&desk, "authority.example", "relay.example", &home).unwrap();
+        let config = relay::init(&home, listen, &[]).unwrap();
+        let mut command = Command::new(program());
+        command.args(["relay", "serve", "--supervised", "--config"]).arg(config);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut first = serve("first", "127.0.0.1:0");
+    let mut line = String::new();
+    BufReader::new(first.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(ready["ready"], true);
+    let second = serve("second", ready["listen"].as_str().unwrap()).wait_with_output().unwrap();
+    assert_eq!(second.status.code(), Some(3));
+    assert!(stderr(&second).contains("another `listen`"), "{}", stderr(&second));
+    drop(first.stdin.take());
+    assert_eq!(first.wait().unwrap().code(), Some(0), "the pipe closed, so it drained and ended");
+}
