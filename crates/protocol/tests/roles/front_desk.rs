@@ -1,0 +1,266 @@
+//! Registration and login: what the hospital checks, and what the wallet checks of its answer (PROTOCOL section 6.4).
+
+use waybill_crypto::backend::Backend as _;
+use waybill_crypto::keys::{Digest, HpkePublicKey, SigningKey};
+use waybill_protocol::ids::{MessageId, Nonce, Timestamp};
+use waybill_protocol::messages::{
+    LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer, RegistrationBody,
+    Relation, SUITE,
+};
+use waybill_protocol::patient::Enrolment;
+use waybill_protocol::registrar::{EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, Registered, Registrar};
+use waybill_protocol::rejection::Code;
+use waybill_protocol::sealed::{SealPurpose, SealedBytes};
+use waybill_protocol::signed::{Message, Signed, SignedBytes};
+use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+
+use crate::common::*;
+
+fn enrolment(world: &World) -> Enrolment {
+    Enrolment {
+        hospital: id(A),
+        keys: world.a.identity.keys(),
+        mailbox: "https://relay.example/mailbox/a".into(),
+        code: Nonce([5; 16]),
+    }
+}
+
+fn code_of(local: &str) -> EnrolmentCode {
+    EnrolmentCode { local: LocalPatient(local.into()), relation: Relation::OneSelf, expires: NOW.plus(60) }
+}
+
+/// A registration, honest but for one field.
+fn registration(
+    world: &World,
+    to: &HpkePublicKey,
+    key: &SigningKey,
+    alter: impl FnOnce(&mut Registration),
+) -> SealedBytes {
+    let own = world.root.consent_key(A, 1);
+    let mut said = Registration {
+        suite: SUITE,
+        hospital: id(A),
+        code: Nonce([5; 16]),
+        pid: world.root.pid(A, 1),
+        consent_key: own.public().clone(),
+        reply_key: *world.root.reply_key(A, 1).public(),
+        reply_to: REPLY.into(),
+        nonce: Nonce([1; 16]),
+        time: world.now,
+    };
+    alter(&mut said);
+    let body = RegistrationBody { registration: SignedBytes::from(&Signed::sign(&world.network.backend, key, said)) };
+    SealedBytes::seal(&world.network.backend, to, SealPurpose::Registration, A.as_bytes(), &to_cbor(&body)).unwrap()
+}
+
+#[test]
+fn a_registration_must_be_meant_for_us_fresh_and_signed_by_the_key_it_registers() {
+    let world = World::new();
+    let (to, key) = (world.a.identity.keys().hpke, world.root.consent_key(A, 1));
+    let open = |sealed: SealedBytes| world.registrar().open_registration(&sealed);
+    assert!(open(registration(&world, &to, &key, |_| {})).is_ok());
+    let wrong = [
+        registration(&world, &to, &key, |r| r.hospital = id(B)),
+        registration(&world, &to, &key, |r| r.time = r.time.plus(LOGIN_WINDOW_SECONDS + 1)),
+        registration(&world, &to, &SigningKey::derive(&[1; 32]), |_| {}),
+        registration(&world, &to, &key, |r| r.consent_key = SigningKey::derive(&[1; 32]).public().clone()),
+        registration(&world, fresh_hpke(&world).public(), &key, |_| {}),
+    ];
+    for sealed in wrong {
+        assert_eq!(code(open(sealed)), Code::RegistrationInvalid);
+    }
+}
+
+#[test]
+fn an_enrolment_code_serves_once_in_time_for_one_patient() {
+    let world = World::new();
+    let (to, key) = (world.a.identity.keys().hpke, world.root.consent_key(A, 1));
+    let opened = world.registrar().open_registration(&registration(&world, &to, &key, |_| {})).unwrap();
+    let register = |code: Option<&EnrolmentCode>, existing: Option<Registered>| {
+        world.registrar().handle_registration(&opened, code, existing).map(|(registered, _)| registered)
+    };
+    assert_eq!(code(register(None, None)), Code::CodeInvalid);
+    let stale = EnrolmentCode { expires: Timestamp(NOW.0 - 1), ..code_of("p") };
+    assert_eq!(code(register(Some(&stale), None)), Code::CodeInvalid);
+    let first = register(Some(&code_of("p")), None).unwrap();
+    assert_eq!(first.keys.len(), 1);
+    // A pseudonym stays with its patient; the same key again is not a second key.
+    assert_eq!(code(register(Some(&code_of("q")), Some(first.clone()))), Code::CodeInvalid);
+    assert_eq!(register(Some(&code_of("p")), Some(first)).unwrap().keys.len(), 1);
+}
+
+#[test]
+fn the_wallet_accepts_a_registration_only_under_the_keys_it_was_shown() {
+    let world = World::new();
+    let enrolment = enrolment(&world);
+    let (exchange, _) = world.patient().register(&enrolment, 1, REPLY).unwrap();
+    let reply = *world.root.reply_key(A, 1).public();
+    let answer = |key: &SigningKey, alter: &dyn Fn(&mut RegistrationAnswer)| {
+        let mut said = RegistrationAnswer {
+            request: exchange.request(),
+            hospital: id(A),
+            keys: world.a.identity.keys(),
+            relation: Relation::OneSelf,
+            expires: NOW.plus(60),
+        };
+        alter(&mut said);
+        answered(
+            &world,
+            key,
+            &reply,
+            SealPurpose::RegistrationAnswer,
+            exchange.request(),
+            Kind::RegistrationAnswer,
+            said,
+        )
+    };
+    let accept = |parcel: Parcel| world.patient().accept_registration(&exchange, &enrolment, 1, &parcel);
+    let own = &world.a.identity.signing;
+    assert!(accept(answer(own, &|_| {})).is_ok());
+    assert_eq!(code(accept(answer(&world.stranger(A).0, &|_| {}))), Code::SignatureInvalid);
+    for parcel in [
+        answer(own, &|a| a.request = MessageId(Digest([1; 32]))),
+        answer(own, &|a| a.hospital = id(B)),
+        answer(own, &|a| a.keys = world.b.identity.keys()),
+    ] {
+        assert_eq!(code(accept(parcel)), Code::RegistrationInvalid);
+    }
+}
+
+fn answered<M: Message>(
+    world: &World,
+    key: &SigningKey,
+    to: &HpkePublicKey,
+    purpose: SealPurpose,
+    bound: MessageId,
+    kind: Kind,
+    said: M,
+) -> Parcel {
+    let backend = &world.network.backend;
+    let plain = to_cbor(&SignedBytes::from(&Signed::sign(backend, key, said)));
+    let sealed = SealedBytes::seal(backend, to, purpose, bound.as_bytes(), &plain).unwrap();
+    Parcel::parse(&Parcel::pack(kind, &sealed)).unwrap()
+}
+
+// Login.
+
+struct Login {
+    said: LoginRequest,
+    key: SigningKey,
+}
+
+fn login(world: &World) -> Login {
+    let said = LoginRequest {
+        suite: SUITE,
+        hospital: id(A),
+        pid: world.root.pid(A, 0),
+        nonce: Nonce([1; 16]),
+        time: world.now,
+        reply_key: *fresh_hpke(world).public(),
+        reply_to: REPLY.into(),
+        purpose: Purpose::Preview,
+    };
+    Login { said, key: world.root.consent_key(A, 0) }
+}
+
+fn seal_login(world: &World, login: &Login) -> SealedBytes {
+    let backend = &world.network.backend;
+    let body = LoginBody { request: SignedBytes::from(&Signed::sign(backend, &login.key, login.said.clone())) };
+    let to = world.a.identity.keys().hpke;
+    SealedBytes::seal(backend, &to, SealPurpose::Login, A.as_bytes(), &to_cbor(&body)).unwrap()
+}
+
+fn log_in(world: &World, login: &Login) -> Result<(), Code> {
+    let registrar = world.registrar();
+    let opened = registrar.open_login(&seal_login(world, login)).map_err(|r| r.code)?;
+    let known = world.a.registered_at(&world.root, opened.pid());
+    registrar.verify_login(opened, known).map(|_| ()).map_err(|r| r.code)
+}
+
+#[test]
+fn a_login_is_refused_alike_whoever_asks_and_whatever_is_wrong() {
+    let mut world = World::new();
+    assert_eq!(log_in(&world, &login(&world)), Ok(()));
+    let mut elsewhere = login(&world);
+    elsewhere.said.hospital = id(B);
+    assert_eq!(log_in(&world, &elsewhere), Err(Code::LoginRefused));
+    let mut unknown = login(&world);
+    unknown.said.pid = world.root.pid(A, 1);
+    assert_eq!(log_in(&world, &unknown), Err(Code::LoginRefused));
+    let mut unregistered = login(&world);
+    unregistered.key = world.network.backend.generate_signing_key();
+    assert_eq!(log_in(&world, &unregistered), Err(Code::LoginRefused));
+    for time in [NOW.plus(LOGIN_WINDOW_SECONDS + 1), Timestamp(NOW.0 - LOGIN_WINDOW_SECONDS - 1)] {
+        let mut stale = login(&world);
+        stale.said.time = time;
+        assert_eq!(log_in(&world, &stale), Err(Code::LoginStale));
+    }
+    let honest = login(&world);
+    world.a.registered.keys[0].expires = Timestamp(NOW.0 - 1);
+    assert_eq!(log_in(&world, &honest), Err(Code::RegistrationExpired));
+    for code in [Code::LoginStale, Code::RegistrationExpired, Code::LoginReplayed] {
+        assert_eq!(code.public(), Code::LoginRefused, "the outside sees one refusal");
+    }
+}
+
+#[test]
+fn a_login_sealed_to_another_hospital_does_not_open_here() {
+    let world = World::new();
+    let sealed = seal_login(&world, &login(&world));
+    let other = Registrar { ctx: world.ctx(), hospital: &world.b.identity };
+    assert_eq!(code(other.open_login(&sealed).map(|_| ())), Code::LoginRefused);
+}
+
+#[test]
+fn a_replayed_login_meets_its_nonces_row() {
+    let world = World::new();
+    let sealed = seal_login(&world, &login(&world));
+    let rows = [(); 2].map(|()| world.registrar().open_login(&sealed).unwrap().nonce_row());
+    assert_eq!(rows[0], rows[1], "the shell inserts this row once; a conflict is login-replayed");
+}
+
+#[test]
+fn a_voucher_is_given_only_to_a_login_that_asks_for_one() {
+    let world = World::new();
+    let registrar = world.registrar();
+    let opened = registrar.open_login(&seal_login(&world, &login(&world))).unwrap();
+    let verified = registrar.verify_login(opened, Some(&world.a.registered)).unwrap();
+    assert_eq!(code(registrar.issue_voucher(&verified)), Code::UnexpectedMessage);
+}
+
+#[test]
+fn an_answer_must_be_the_pinned_hospitals_to_exactly_this_request() {
+    let world = World::new();
+    let contact = &world.a.contact;
+    let (exchange, parcel) = world.patient().login(contact, Purpose::Preview, REPLY).unwrap();
+    let opened = sealed(&parcel, Kind::Login);
+    let own = &world.a.identity;
+    let plain = opened.open(&world.network.backend, &own.hpke, SealPurpose::Login, A.as_bytes()).unwrap();
+    let body: LoginBody = waybill_protocol::wire::from_cbor("login", &plain, 1 << 20).unwrap();
+    let reply = body.request.parse().unwrap().peek().reply_key;
+    let answer = |key: &SigningKey, to: &HpkePublicKey, bound: MessageId, alter: &dyn Fn(&mut LoginAnswer)| {
+        let outcome = LoginOutcome::Preview { inventory: Vec::new() };
+        let mut said = LoginAnswer { request: exchange.request(), hospital: id(A), time: NOW, outcome };
+        alter(&mut said);
+        answered(&world, key, to, SealPurpose::LoginAnswer, bound, Kind::LoginAnswer, said)
+    };
+    let other = MessageId(Digest([1; 32]));
+    let accept = |parcel: Parcel| world.patient().accept_login(&exchange, contact, &parcel);
+    let key = &own.signing;
+    assert!(accept(answer(key, &reply, exchange.request(), &|_| {})).is_ok());
+    let wrong = [
+        (answer(key, &reply, exchange.request(), &|a| a.request = other), Code::UnexpectedMessage),
+        (answer(key, &reply, exchange.request(), &|a| a.hospital = id(B)), Code::UnexpectedMessage),
+        (answer(key, &reply, other, &|_| {}), Code::UnexpectedMessage),
+        (answer(key, fresh_hpke(&world).public(), exchange.request(), &|_| {}), Code::UnexpectedMessage),
+        (answer(&world.stranger(A).0, &reply, exchange.request(), &|_| {}), Code::SignatureInvalid),
+        (answer(&world.b.identity.signing, &reply, exchange.request(), &|_| {}), Code::SignatureInvalid),
+    ];
+    for (parcel, expected) in wrong {
+        assert_eq!(code(accept(parcel)), expected);
+    }
+    let refused = |a: &mut LoginAnswer| a.outcome = LoginOutcome::Refused { code: Code::LoginRefused };
+    let parcel = answer(key, &reply, exchange.request(), &refused);
+    assert_eq!(code(accept(parcel.clone())), Code::LoginRefused);
+    assert!(matches!(world.patient().read_login(&exchange, contact, &parcel), Ok(LoginOutcome::Refused { .. })));
+}
