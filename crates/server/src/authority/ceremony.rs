@@ -18,18 +18,6 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
 
-/// How long certificates live. Units: seconds.
-pub mod lifetime {
-    /// The root: thirty years.
-    pub const ROOT: u64 = 30 * 365 * 86_400;
-    /// The issuing certificate: five years.
-    pub const ISSUING: u64 = 5 * 365 * 86_400;
-    /// Proof signing and services: one year.
-    pub const ONLINE: u64 = 365 * 86_400;
-    /// Hospitals: thirty days, renewed early and often.
-    pub const HOSPITAL: u64 = 30 * 86_400;
-}
-
 /// A ceremony that did not come to its end. Nothing half-made is used: run it again in an empty folder.
 #[derive(Debug, Error)]
 pub enum CeremonyError {
@@ -113,7 +101,13 @@ pub fn init(folder: &Folder, authority: &str, backend: &dyn Backend, now: u64) -
         files::make_folder(&folder.join(part))?;
     }
     let root_key = RootKey::generate(backend);
-    let root = issue_root(backend, &root_key, &name(&format!("root.{authority}"))?, now, lifetime::ROOT)?;
+    let root = issue_root(
+        backend,
+        &root_key,
+        &name(&format!("root.{authority}"))?,
+        now,
+        Profile::Root.max_lifetime_seconds(),
+    )?;
     files::write_private(
         &folder.join("root/root.key"),
         pem(PemLabel::PrivateKey, &root_key_to_pkcs8(&root_key)).as_bytes(),
@@ -126,7 +120,7 @@ pub fn init(folder: &Folder, authority: &str, backend: &dyn Backend, now: u64) -
     let issuing_name = name(&format!("issuing.{authority}"))?;
     let subject =
         Subject { profile: Profile::Issuing, name: &issuing_name, public_key: issuing_key.public(), loopback: false };
-    let issuing = by_root.issue(&subject, now, lifetime::ISSUING)?;
+    let issuing = by_root.issue(&subject, now, Profile::Issuing.max_lifetime_seconds())?;
     files::write_signing_key(&folder.join("issuing/issuing.key"), &issuing_key)?;
     files::write_public(&folder.join("issuing/issuing.pem"), pem(PemLabel::Certificate, &issuing.der).as_bytes())?;
 
@@ -139,7 +133,7 @@ pub fn init(folder: &Folder, authority: &str, backend: &dyn Backend, now: u64) -
     };
     for (file, profile) in [("proof-signing", Profile::ProofSigning), ("tls", Profile::ServiceTls)] {
         let key = backend.generate_signing_key();
-        let chain = desk.issue(profile, &party, &key, profile == Profile::ServiceTls, now, lifetime::ONLINE)?;
+        let chain = desk.issue(profile, &party, &key, profile == Profile::ServiceTls, now)?;
         files::write_signing_key(&folder.join(&format!("online/{file}.key")), &key)?;
         files::write_public(&folder.join(&format!("online/{file}.pem")), chain.as_bytes())?;
     }
@@ -197,16 +191,15 @@ impl<'a> Desk<'a> {
         key: &SigningKey,
         loopback: bool,
         now: u64,
-        lifetime: u64,
     ) -> Result<String, CeremonyError> {
-        self.certify(&Subject { profile, name, public_key: key.public(), loopback }, now, lifetime)
+        self.certify(&Subject { profile, name, public_key: key.public(), loopback }, now)
     }
 
-    fn certify(&self, subject: &Subject<'_>, now: u64, lifetime: u64) -> Result<String, CeremonyError> {
+    fn certify(&self, subject: &Subject<'_>, now: u64) -> Result<String, CeremonyError> {
         let signer = KeySigner { backend: self.backend, key: &self.key };
         let crl_url = crl_url(&self.authority);
         let issuer = Issuer::new(self.backend, &signer, &self.certificate, &crl_url)?;
-        let prepared = issuer.prepare(subject, now, lifetime)?;
+        let prepared = issuer.prepare(subject, now, subject.profile.max_lifetime_seconds())?;
         self.record_intent(subject.name.as_str(), &prepared.serial(), prepared.to_be_signed())?;
         let issued = issuer.sign(&prepared)?;
         Ok(chain_to_pem(&[&issued.der, &self.certificate]).expect("two certificates fit a file"))
@@ -227,7 +220,7 @@ impl<'a> Desk<'a> {
     pub fn certify_service(&self, service: &str, folder: &Path, now: u64) -> Result<(), CeremonyError> {
         files::make_folder(folder)?;
         let key = self.backend.generate_signing_key();
-        let chain = self.issue(Profile::ServiceTls, &name(service)?, &key, true, now, lifetime::ONLINE)?;
+        let chain = self.issue(Profile::ServiceTls, &name(service)?, &key, true, now)?;
         files::write_signing_key(&folder.join("tls.key"), &key)?;
         Ok(files::write_public(&folder.join("tls.pem"), chain.as_bytes())?)
     }
@@ -258,7 +251,7 @@ impl<'a> Desk<'a> {
                 public_key: &request.public_key,
                 loopback: request.loopback,
             };
-            self.certify(&subject, now, lifetime::HOSPITAL)
+            self.certify(&subject, now)
         };
         Ok(HospitalCertificates {
             name: tls.name.as_str().to_owned(),

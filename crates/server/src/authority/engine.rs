@@ -13,8 +13,8 @@ use waybill_protocol::ids::{HospitalId, ProofId};
 use waybill_protocol::messages::{
     DelegationBody, DeliveryBody, LodgementBody, ReceiptBody, RedeemBody, RefusalBody, RevocationBody, Standing,
 };
-use waybill_protocol::migration::{AuthorityState, Effect, Recipient};
-use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::migration::{Effect, Recipient};
+use waybill_protocol::rejection::{Code, Rejection, Stage};
 use waybill_protocol::trust::HospitalVerified;
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Op, Space, Versioned};
@@ -59,6 +59,12 @@ fn intent_row(key: &Digest) -> Key {
     Key::build().text("delegation").fixed(&key.0).done()
 }
 
+/// The answer that ends every wait.
+const STATEMENT: &[Kind] = &[Kind::CaseStatement];
+
+/// The registry, as roles ask it.
+type StandingOf<'a> = &'a dyn Fn(&HospitalId) -> Option<Standing>;
+
 /// A row of a case may hold a receipt and many certificates. Units: bytes.
 const MAX_ROW_BYTES: usize = MAX_PARCEL_BYTES;
 
@@ -76,34 +82,24 @@ impl Engine {
             Kind::DeliveryReceipt => {
                 let body: DeliveryBody = open(&parcel, "delivery receipt")?;
                 let id = parsed(&body.delivery)?.proof;
-                self.step("DeliveryReceipt", id, Some(Kind::KeyRelease), |a, case| {
-                    let repeated = case.delivery.is_some() && case.state >= AuthorityState::KeyReleased;
-                    if repeated { Ok(None) } else { a.handle_delivery(case, &body).map(Some) }
-                })
-                .await
+                let answers = &[Kind::KeyRelease, Kind::CaseStatement];
+                self.step("DeliveryReceipt", id, answers, |a, case, standing| a.handle_delivery(case, &body, standing))
+                    .await
             }
             Kind::ImportReceipt => {
                 let body: ReceiptBody = open(&parcel, "import receipt")?;
                 let id = parsed(&body.receipt)?.proof;
-                self.step("ImportReceipt", id, Some(Kind::CaseStatement), |a, case| match case.statement {
-                    Some(_) if !is_late(&case) => Ok(None),
-                    _ => a.handle_receipt(case, &body).map(Some),
-                })
-                .await
+                self.step("ImportReceipt", id, STATEMENT, |a, case, _| a.handle_receipt(case, &body)).await
             }
             Kind::Revocation => {
                 let body: RevocationBody = open(&parcel, "revocation")?;
                 let id = parsed(&body.revocation)?.proof;
-                self.step("Revocation", id, Some(Kind::CaseStatement), |a, case| match case.state {
-                    AuthorityState::Ended(_) => Ok(None),
-                    _ => a.handle_revocation(case, &body).map(Some),
-                })
-                .await
+                self.step("Revocation", id, STATEMENT, |a, case, _| a.handle_revocation(case, &body)).await
             }
             Kind::Refusal => {
                 let body: RefusalBody = open(&parcel, "refusal")?;
                 let id = ProofId(parsed(&body.refusal)?.subject);
-                self.step("Refusal", id, None, |a, case| a.handle_refusal(case, &body).map(Some)).await
+                self.step("Refusal", id, STATEMENT, |a, case, _| a.handle_refusal(case, &body)).await
             }
             _ => Err(Rejection::from(Code::UnexpectedMessage).into()),
         }
@@ -127,8 +123,10 @@ impl Engine {
             Err(rejection) => Err(rejection.into()),
         };
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
-            // Whoever cannot sign for the delegation gets no answer: there is nobody to answer to.
-            if rejection.code != Code::DelegationInvalid {
+            // Without a hospital's voucher there is no patient to answer to: strangers make nothing happen.
+            let stranger = matches!(rejection.code.stage(), Stage::Sender | Stage::Frame)
+                || matches!(rejection.code, Code::DelegationInvalid | Code::VoucherInvalid);
+            if !stranger {
                 let refusal = self
                     .with_role("Refusal", |a| a.refuse(Recipient::Mailbox(reply_to), subject, None, 0, rejection.code));
                 self.commit("refusal", &subject, Vec::new(), vec![refusal]).await?;
@@ -208,28 +206,31 @@ impl Engine {
     async fn lodgement(&self, parcel: &Parcel) -> Result<(), ServiceError> {
         let body: LodgementBody = open(parcel, "key lodgement")?;
         let lodgement = self.with_role("KeyLodgement", |a| a.open_lodgement(&body))?;
-        self.step("KeyLodgement", body.proof, None, |a, case| {
-            if case.lodgement.as_ref() == Some(&lodgement) || matches!(case.state, AuthorityState::Ended(_)) {
-                return Ok(None);
-            }
-            a.handle_lodgement(case, &lodgement).map(Some)
+        self.step("KeyLodgement", body.proof, STATEMENT, |a, case, standing| {
+            a.handle_lodgement(case, &lodgement, standing)
         })
         .await
     }
 
-    /// Loads a case, runs the role, saves. `None` from the role: a repetition, answered again.
-    async fn step<F>(&self, label: &'static str, id: ProofId, answer: Option<Kind>, role: F) -> Result<(), ServiceError>
+    /// Loads a case, runs the role, saves. A message that verifies but comes too late is a repetition: the answers it waits for
+    /// are sent again.
+    async fn step<F>(&self, label: &'static str, id: ProofId, answers: &[Kind], role: F) -> Result<(), ServiceError>
     where
-        F: Fn(&Authority<'_>, AuthorityCase) -> Result<Option<Transition>, Rejection>,
+        F: Fn(&Authority<'_>, AuthorityCase, StandingOf<'_>) -> Result<Transition, Rejection>,
     {
         run_again(|| async {
             let (case, version) = self.load_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
-            match self.with_role(label, |a| role(a, case))? {
-                Some(transition) => self.save(label, transition, version).await,
-                None => match answer {
-                    Some(kind) => self.repeat_answer(&id, kind).await,
-                    None => Ok(()),
-                },
+            let standings = self.registry.standings([&case.terms.source, &case.terms.destination]).await?;
+            let standing = |id: &HospitalId| standings.get(id).copied();
+            match self.with_role(label, |a| role(a, case, &standing)) {
+                Ok(transition) => self.save(label, transition, version).await,
+                Err(late) if matches!(late.code, Code::UnexpectedMessage | Code::ProofRevoked | Code::ProofExpired) => {
+                    for kind in answers {
+                        self.repeat_answer(&id, *kind).await?;
+                    }
+                    Ok(())
+                }
+                Err(rejection) => Err(rejection.into()),
             }
         })
         .await
@@ -273,10 +274,6 @@ impl Engine {
         let effects = sent.into_posts().into_iter().map(Effect::Post).collect();
         self.commit("answer-repeated", &id.0, Vec::new(), effects).await
     }
-}
-
-fn is_late(case: &AuthorityCase) -> bool {
-    case.state == AuthorityState::Ended(waybill_protocol::messages::EndState::Unacknowledged)
 }
 
 fn open<T: Encode<()> + for<'b> Decode<'b, ()>>(parcel: &Parcel, what: &'static str) -> Result<T, Rejection> {

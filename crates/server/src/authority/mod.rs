@@ -33,7 +33,7 @@ use crate::net::peer::PartyName;
 use crate::net::server::Drain;
 use crate::net::tls::{ClientAuth, ClientTls};
 use crate::outbox::{Sender, SenderOptions};
-use crate::party::{Letters, Party, deadlines, read_trust, sweep};
+use crate::party::{Letters, Party, deadlines, read_crl, read_trust, sweep};
 use crate::shell::{Shell, StartError};
 use crate::witness::WitnessClient;
 
@@ -41,6 +41,9 @@ use ceremony::Folder;
 use engine::Engine;
 use registry::Registry;
 use sequencer::Sequencer;
+
+/// How often the revocation list on disk is looked at.
+const CRL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The configuration file of an authority.
 #[derive(Debug, Clone, Deserialize)]
@@ -185,8 +188,9 @@ impl AuthorityServer {
         let Self { shell, engine, sequencer, mailboxes, inbox, client, statement, meter, crl, shutdown } = self;
         let tasks = TaskTracker::new();
         let counters = client.http().counters();
-        let public = http::public(engine.clone(), &statement, crl, crate::mailbox::Inbox::url(&inbox).to_string())
-            .merge(mailbox::router(mailboxes));
+        let public =
+            http::public(engine.clone(), &statement, crl.clone(), crate::mailbox::Inbox::url(&inbox).to_string())
+                .merge(mailbox::router(mailboxes));
         let admin = http::admin(engine.clone())
             .merge(costs::router(meter, vec![counters]))
             .merge(costs::parcels(client.journal()));
@@ -201,11 +205,33 @@ impl AuthorityServer {
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(sequencer.run(shutdown.clone()));
         tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
+        tasks.spawn(reload_crl(engine.clone(), crl.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
         tasks.spawn(receive_loop(Arc::new(inbox), Arc::new(Letters(engine)), shutdown.clone()));
         tasks.close();
         let (drain, ()) = tokio::join!(shell.serve(public, admin, shutdown), tasks.wait());
         drain
+    }
+}
+
+/// The operator renews the list on disk; a stale one would stop the authority from believing any hospital.
+async fn reload_crl(engine: Engine, path: PathBuf, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(CRL_INTERVAL) => {}
+        }
+        let party = &engine.party;
+        let renewed = files::read(&path).map_err(StartError::from).and_then(|pem| {
+            party
+                .with_trust(|t| read_crl(party.backend.as_ref(), party.ctx().now, t.anchor(), &pem, &engine.keys.chain))
+        });
+        match renewed {
+            Ok(crl) => party.renew_crl(crl),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the revocation list on disk is refused")
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Registry {
     /// A registry that lets patients be answered below these relays (`https://host[:port]/`).
     #[must_use]
     pub fn new(party: Party, relays: Vec<String>) -> Self {
-        Self { party, relays }
+        Self { party, relays: crate::party::below(relays) }
     }
 
     /// A hospital, if enrolled.

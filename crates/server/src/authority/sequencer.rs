@@ -12,7 +12,8 @@ use waybill_protocol::authority::Authority;
 use waybill_protocol::log::tiles::{LogEdge, TileId, TileKind, TileSet, tiles_for_consistency, tiles_for_inclusion};
 use waybill_protocol::log::{Checkpoint, LogError, LogEvidence, NoteSigner};
 use waybill_protocol::migration::{Effect, Leaf, Post, Recipient};
-use waybill_protocol::wire::{Parcel, to_cbor};
+use waybill_protocol::rejection::Rejection;
+use waybill_protocol::wire::{MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Area, Batch, Expect, Key, Op, Space};
 
 use super::engine::{Engine, answer_row, read};
@@ -23,8 +24,11 @@ use waybill_protocol::log::witness::{AddCheckpoint, judge_conflict};
 
 /// Most leaves of one checkpoint.
 const LEAVES: usize = 1024;
-/// Most answers of one batch.
+/// Most answers of one batch, and about how many bytes of them. Units: answers, bytes.
 const ANSWERS: usize = 64;
+const ANSWERS_BYTES: usize = 16 * 1024 * 1024;
+/// The largest answer: three recipients and a copy of it fit one batch. Units: bytes.
+const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 
 /// The log's durable state: what is in the tree, and up to where answers were sent.
 #[derive(Debug, Clone, Default, Encode, Decode)]
@@ -53,15 +57,26 @@ pub struct Cosigned {
     pub note: Vec<u8>,
 }
 
-/// What went out for one leaf, kept so that it can go out again.
+/// What went out for one leaf, kept so that it can go out again: one parcel, its recipients.
 #[derive(Debug, Clone, Encode, Decode)]
-#[cbor(transparent)]
-pub struct Sent(#[n(0)] Vec<(Recipient, minicbor::bytes::ByteVec)>);
+#[cbor(array)]
+pub struct Sent {
+    #[n(0)]
+    to: Vec<Recipient>,
+    #[n(1)]
+    parcel: minicbor::bytes::ByteVec,
+}
 
 impl Sent {
     pub(super) fn into_posts(self) -> Vec<Post> {
-        self.0.into_iter().map(|(to, parcel)| Post { to, parcel: parcel.into(), awaits: None }).collect()
+        self.to.into_iter().map(|to| Post { to, parcel: self.parcel.to_vec(), awaits: None }).collect()
     }
+}
+
+/// The operations that send one answer.
+struct Answered {
+    ops: Vec<Op>,
+    size_bytes: usize,
 }
 
 /// The sequencer.
@@ -206,26 +221,36 @@ impl Sequencer {
         while row.answered < cosigned.size {
             let count = ANSWERS.min(usize::try_from(cosigned.size - row.answered).unwrap_or(ANSWERS));
             let leaves = self.engine.party.store.leaves(row.answered, count).await?;
-            let mut batch = Batch::new("log-answers");
+            let (mut batch, mut size_bytes) = (Batch::new("log-answers"), 0);
             for leaf in &leaves {
-                let (ops, case) = self.answer_leaf(leaf, &cosigned).await?;
-                tracing::debug!(case = %case, index = leaf.index, "leaf covered");
-                batch.ops.extend(ops);
+                match self.answer_leaf(leaf, &cosigned).await {
+                    Ok(answer) => {
+                        size_bytes += answer.size_bytes;
+                        batch.ops.extend(answer.ops);
+                    }
+                    // One answer that cannot be made must not keep all others waiting: its case runs into its deadline.
+                    Err(error @ (ServiceError::Rejected(_) | ServiceError::Corrupt(_))) => {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            index = leaf.index,
+                            "an answer cannot be made"
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
+                row.answered += 1;
+                if size_bytes > ANSWERS_BYTES {
+                    break;
+                }
             }
-            row.answered += leaves.len() as u64;
             version = self.store(&row, version, batch).await?;
         }
         Ok(())
     }
 
-    async fn answer_leaf(
-        &self,
-        stored: &waybill_store::Leaf,
-        cosigned: &Cosigned,
-    ) -> Result<(Vec<Op>, Digest), ServiceError> {
+    async fn answer_leaf(&self, stored: &waybill_store::Leaf, cosigned: &Cosigned) -> Result<Answered, ServiceError> {
         let leaf: Leaf =
-            waybill_protocol::wire::from_cbor("leaf", &stored.note, waybill_protocol::wire::MAX_PARCEL_BYTES)
-                .map_err(|_| ServiceError::Corrupt("leaf"))?;
+            from_cbor("leaf", &stored.note, MAX_PARCEL_BYTES).map_err(|_| ServiceError::Corrupt("leaf"))?;
         let case = leaf.case;
         let path = self.inclusion(stored.index, cosigned.size).await?;
         let consistency = match leaf.answer.known_log_size() {
@@ -240,19 +265,18 @@ impl Sequencer {
             let role = Authority { ctx: engine.party.ctx(), trust, keys: &engine.keys };
             scope("answer", || role.finish(leaf.answer, evidence, consistency))
         })?;
-        let mut ops = Vec::new();
-        if let Some(kind) = posts.first().and_then(|post| Parcel::parse(&post.parcel).ok()).map(|parcel| parcel.kind) {
-            let sent = Sent(posts.iter().map(|p| (p.to.clone(), p.parcel.clone().into())).collect());
-            ops.push(Op::Put {
-                space: Space::Evidence,
-                key: answer_row(&case, kind),
-                value: to_cbor(&sent),
-                expect: Expect::Any,
-            });
+        let Some(first) = posts.first() else { return Ok(Answered { ops: Vec::new(), size_bytes: 0 }) };
+        if first.parcel.len() > MAX_ANSWER_BYTES {
+            return Err(ServiceError::Corrupt("answer"));
         }
+        let kind = Parcel::parse(&first.parcel).map_err(Rejection::from)?.kind;
+        let sent = Sent { to: posts.iter().map(|p| p.to.clone()).collect(), parcel: first.parcel.clone().into() };
+        let size_bytes = first.parcel.len() * (posts.len() + 1);
+        let key = answer_row(&case, kind);
+        let mut ops = vec![Op::Put { space: Space::Evidence, key, value: to_cbor(&sent), expect: Expect::Any }];
         let effects = posts.into_iter().map(Effect::Post).collect();
         ops.extend(operations(&case.0, effects, &engine.registry, engine.party.clock.now_ms()).await?);
-        Ok((ops, case.0))
+        Ok(Answered { ops, size_bytes })
     }
 
     fn note(&self, edge: &LogEdge) -> Vec<u8> {

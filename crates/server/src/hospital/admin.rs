@@ -20,6 +20,7 @@ use waybill_protocol::messages::{
     AuthorityStatementBody, Manifest, ReceiptDetail, ReceiptOpening, Relation, TypeCount,
 };
 use waybill_protocol::patient::Enrolment;
+use waybill_protocol::policy::{Action, Role, decide};
 use waybill_protocol::registrar::{EnrolmentCode, LocalPatient, enrolment_row};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::SignedBytes;
@@ -61,6 +62,7 @@ pub(super) fn router(admin: Admin) -> Router {
         .route("/cases", get(cases))
         .route("/cases/{proof}", get(case))
         .route("/cases/{proof}/approve", post(approve))
+        .route("/cases/{proof}/refuse", post(refuse))
         .route("/cases/{proof}/evidence", get(evidence))
         .route("/cases/{proof}/loss", get(loss))
         .route("/export", post(export))
@@ -91,7 +93,8 @@ enum LoadKind {
     Context,
 }
 
-async fn load(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Problem> {
+async fn load(State(admin): Shared, Query(acting): Query<Acting>, body: Bytes) -> Result<Json<Value>, Problem> {
+    permit(&acting, Role::RecordsOfficer, Action::LoadRecord)?;
     let asked: LoadRequest = read_json(&body, "expected inputs and kind")?;
     let sources = inputs::sources(&asked.inputs).map_err(|e| unusable(&e))?;
     let purpose = match asked.kind {
@@ -148,7 +151,12 @@ fn oneself() -> String {
 }
 
 /// Makes a one-time enrolment code for a patient who is held here; what is stored is its hash.
-async fn enrolment_code(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Problem> {
+async fn enrolment_code(
+    State(admin): Shared,
+    Query(acting): Query<Acting>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    permit(&acting, Role::Registrar, Action::IssueEnrolmentCode)?;
     let asked: CodeRequest = read_json(&body, "expected local and relation")?;
     let relation = match asked.relation.as_str() {
         "self" => Relation::OneSelf,
@@ -275,7 +283,44 @@ fn receipt_status(opening: &ReceiptOpening) -> Option<Value> {
     }))
 }
 
-async fn approve(State(admin): Shared, Path(proof): Path<String>) -> Result<StatusCode, Problem> {
+/// In which role a member of staff acts: `?role=`. Whoever opens the socket is staff; the role is for the audit trail and for
+/// front ends that know their users.
+#[derive(Deserialize)]
+struct Acting {
+    role: Option<String>,
+}
+
+fn permit(acting: &Acting, usual: Role, action: Action) -> Result<(), Problem> {
+    let role = match acting.role.as_deref() {
+        None => usual,
+        Some(name) => Role::parse(name).ok_or_else(|| Problem::malformed("the role is not known"))?,
+    };
+    let decision = decide(role, action);
+    tracing::info!(?role, ?action, allowed = decision.allowed, reason = decision.reason, "staff action");
+    if decision.allowed {
+        Ok(())
+    } else {
+        Err(Problem::new(StatusCode::FORBIDDEN, "not-permitted", "the role may not do this")
+            .with_detail(decision.reason))
+    }
+}
+
+async fn refuse(
+    State(admin): Shared,
+    Query(acting): Query<Acting>,
+    Path(proof): Path<String>,
+) -> Result<StatusCode, Problem> {
+    permit(&acting, Role::RecordsOfficer, Action::AbortCase)?;
+    admin.engine.refuse(&proof_id(&proof)?).await.map_err(|e| service(&e))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn approve(
+    State(admin): Shared,
+    Query(acting): Query<Acting>,
+    Path(proof): Path<String>,
+) -> Result<StatusCode, Problem> {
+    permit(&acting, Role::RecordsOfficer, Action::ReviewIdentity)?;
     admin.engine.approve(&proof_id(&proof)?).await.map_err(|e| service(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -323,7 +368,8 @@ struct ExportRequest {
     path: PathBuf,
 }
 
-async fn export(State(admin): Shared, body: Bytes) -> Result<Json<Value>, Problem> {
+async fn export(State(admin): Shared, Query(acting): Query<Acting>, body: Bytes) -> Result<Json<Value>, Problem> {
+    permit(&acting, Role::RecordsOfficer, Action::ReadRecord)?;
     let asked: ExportRequest = read_json(&body, "expected patient, which and path")?;
     let which = match (asked.which.as_str(), &asked.origin, &asked.proof) {
         ("held", None, None) => Which::Held,

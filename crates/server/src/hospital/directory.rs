@@ -36,6 +36,7 @@ impl Directory {
     #[must_use]
     pub fn new(http: HttpClient, url: &str, clock: std::sync::Arc<dyn Clock>, relays: Vec<String>) -> Self {
         let url = url.trim_end_matches('/').to_owned();
+        let relays = crate::party::below(relays);
         Self { http, url, clock, relays, authority: tokio::sync::OnceCell::new(), known: Mutex::default() }
     }
 

@@ -3,7 +3,8 @@
 //! Long work (staging, receiving, filing) is not done here: a handler only moves the case to the state in which
 //! [`super::work`] picks it up, also after a restart.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use minicbor::{Decode, Encode};
@@ -13,12 +14,14 @@ use waybill_protocol::destination::{Destination, DestinationCase, PresentationVe
 use waybill_protocol::ids::ProofId;
 use waybill_protocol::log::Checkpoint;
 use waybill_protocol::messages::{
-    GrantBody, LoginOutcome, ManifestBody, Purpose, RefusalBody, ReleaseBody, RevocationBody, StatementBody,
+    GrantBody, LoginOutcome, ManifestBody, Purpose, RefusalBody, ReleaseBody, Revocation, RevocationBody,
+    RevocationReason, StatementBody,
 };
-use waybill_protocol::migration::{DestinationState, Effect, SourceState};
+use waybill_protocol::migration::{DestinationState, Effect, Post, Recipient, SourceState};
 use waybill_protocol::registrar::{EnrolmentCode, HospitalIdentity, Registered, Registrar};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::SealedBytes;
+use waybill_protocol::signed::{Signed, SignedBytes};
 use waybill_protocol::source::{Received, Source, SourceCase};
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Op, Space};
@@ -44,6 +47,31 @@ pub struct Engine {
     pub book: Arc<dyn AddressBook>,
     /// The largest record accepted. Units: bytes.
     pub largest_stream_bytes: u64,
+    /// When each session was last sent again.
+    pub resends: Resends,
+}
+
+/// Keeps a request that comes again and again from sending the whole record each time.
+#[derive(Debug, Clone, Default)]
+pub struct Resends(Arc<Mutex<BTreeMap<ProofId, u64>>>);
+
+impl Resends {
+    /// Least time between two. Units: milliseconds.
+    const PAUSE_MS: u64 = 60_000;
+    /// Most cases remembered.
+    const MOST: usize = 10_000;
+
+    fn take(&self, id: &ProofId, now_ms: u64) -> bool {
+        let mut last = self.0.lock().expect("nobody panics while holding the resends");
+        if last.get(id).is_some_and(|at| now_ms < at.saturating_add(Self::PAUSE_MS)) {
+            return false;
+        }
+        if last.len() >= Self::MOST {
+            last.clear();
+        }
+        last.insert(*id, now_ms);
+        true
+    }
 }
 
 /// The row of a case in which we are the source.
@@ -284,12 +312,12 @@ impl Engine {
         let received = Received::parse(parcel)?;
         let (proof, session, attempt) = (received.proof(), received.session(), received.attempt());
         let existing = self.source_case(&proof).await?;
+        let sender = self.as_source("TransferRequest", |s| s.verify_sender(received))?;
         if let Some((case, _)) = &existing
             && case.session == session
         {
             return self.requested_again(case).await;
         }
-        let sender = self.as_source("TransferRequest", |s| s.verify_sender(received))?;
         let (to, seal_to) = (sender.sender().clone(), sender.session_key().clone());
         let outcome = self.check_request(sender, existing, attempt).await;
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
@@ -321,9 +349,10 @@ impl Engine {
             Some(_) => return Err(Rejection::from(Code::ProofSpent).into()),
         };
         let ours = self.shelf.demographics(consent.local()).await?;
-        let known = self.known_checkpoint().await?.map_or(0, |c| c.size);
-        let (case, effects) = self
-            .as_source("Redeem", |s| s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known)))?;
+        let known = self.known_checkpoint().await?;
+        let (case, effects) = self.as_source("Redeem", |s| {
+            s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known.as_ref()))
+        })?;
         let spent = Op::Put {
             space: Space::Spent,
             key: spent_row(&case.proof, case.attempt),
@@ -341,18 +370,42 @@ impl Engine {
     pub async fn approve(&self, id: &ProofId) -> Result<(), ServiceError> {
         run_again(|| async {
             let (case, version) = self.source_case(id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
-            let known = self.known_checkpoint().await?.map_or(0, |c| c.size);
-            let (case, effects) = self.as_source("Redeem", |s| s.approve_review(case, known))?;
+            let known = self.known_checkpoint().await?;
+            let (case, effects) = self.as_source("Redeem", |s| s.approve_review(case, known.as_ref()))?;
             self.save_source("approved", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+
+    /// A person has compared the two patients and found them different, or stops the case for another reason.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; `unexpected-message` when the manifest is out already.
+    pub async fn refuse(&self, id: &ProofId) -> Result<(), ServiceError> {
+        run_again(|| async {
+            let (case, version) = self.source_case(id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
+            if !matches!(case.state, SourceState::AwaitingReview | SourceState::Redeeming | SourceState::Granted) {
+                return Err(Rejection::from(Code::UnexpectedMessage).into());
+            }
+            let (case, effects) = self.as_source("Refusal", |s| s.abort(case, Code::IdentityMismatch));
+            self.save_source("refused-by-staff", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
     }
 
     /// The destination asks again for a session that is under way: what was sent is sent again.
     async fn requested_again(&self, case: &SourceCase) -> Result<(), ServiceError> {
-        let Some(effects) = self.as_source("Manifest", |s| s.resend_manifest(case)) else { return Ok(()) };
-        let ops = super::work::blob_items(self, case).await?;
-        self.commit("manifest-again", &case.proof.0, ops, vec![effects]).await
+        if !self.resends.take(&case.proof, self.party.clock.now_ms()) {
+            return Ok(());
+        }
+        let Some(effect) = self.as_source("Manifest", |s| s.resend_manifest(case)) else { return Ok(()) };
+        let mut ops = super::work::blob_items(self, case).await?;
+        while ops.len() > super::work::BLOBS {
+            let rest = ops.split_off(super::work::BLOBS);
+            self.party.store.commit(Batch { name: "blobs-again", ops }).await?;
+            ops = rest;
+        }
+        self.commit("manifest-again", &case.proof.0, ops, vec![effect]).await
     }
 
     async fn known_checkpoint(&self) -> Result<Option<Checkpoint>, ServiceError> {
@@ -369,8 +422,7 @@ impl Engine {
                 return Ok(());
             }
             let known = self.known_checkpoint().await?;
-            let (_, checkpoint, (case, effects)) =
-                self.as_source("Grant", |s| s.handle_grant(case, body.clone(), known.as_ref()))?;
+            let (_, checkpoint, (case, effects)) = self.as_source("Grant", |s| s.handle_grant(case, body.clone()))?;
             let newest = checkpoint.checkpoint();
             let mut ops = Vec::new();
             if known.is_none_or(|known| newest.size > known.size) {
@@ -437,6 +489,10 @@ impl Engine {
         secret: &waybill_crypto::keys::HpkeSecretKey,
     ) -> Result<(), ServiceError> {
         self.one_time.keep(session, secret).map_err(|e| ServiceError::unavailable("the one-time key folder", e))
+    }
+
+    pub(super) fn destroy_one_time(&self, session: &Digest) -> Result<(), ServiceError> {
+        self.one_time.destroy(session).map_err(|e| ServiceError::unavailable("the one-time key folder", e))
     }
 
     pub(super) fn one_time_key(
@@ -540,6 +596,9 @@ impl Sleeper for Engine {
         if let Some((failed, version)) = self.destination_case(&id).await?
             && failed.state == DestinationState::AttemptFailed
         {
+            // The failed session's key and chunks go before the next session's come.
+            self.destroy_one_time(&failed.session.0)?;
+            self.shelf.discard(&failed.session).await?;
             let ours = self.shelf.demographics(&failed.local).await?;
             let (secret, (next, effects)) =
                 self.as_destination("TransferRequest", |d| d.next_attempt(failed, &ours))?;
@@ -547,10 +606,21 @@ impl Sleeper for Engine {
             let ops = vec![super::work::session_op(&next)];
             return self.save_destination("next-attempt", &next, Expect::Version(version), ops, effects).await;
         }
-        tracing::info!(%case, "a case waits for the authority's statement");
+        tracing::info!(%case, "a case waits for the authority's statement; asking for it");
         let at = self.party.clock.now_ms().saturating_add(3_600_000);
         let timer = waybill_store::Timer { key: case_timer(&case), at, payload: case.0.to_vec() };
-        self.party.store.commit(Batch::new("deadline-moved").with(Op::SetTimer(timer))).await?;
-        Ok(())
+        self.commit("statement-asked", &case, vec![Op::SetTimer(timer)], vec![self.decline(id)]).await
+    }
+}
+
+impl Engine {
+    /// Past its end a case that is still open is revoked by us; the authority answers with the signed end, whichever it is.
+    fn decline(&self, proof: ProofId) -> Effect {
+        let ctx = self.party.ctx();
+        let revocation = Revocation { proof, reason: RevocationReason::HospitalDeclines, time: ctx.now };
+        let signed = scope("Revocation", || Signed::sign(ctx.backend, &self.identity.signing, revocation));
+        let body = RevocationBody { revocation: SignedBytes::from(&signed), chain: self.identity.chain.clone() };
+        let parcel = Parcel::pack(Kind::Revocation, &body);
+        Effect::Post(Post { to: Recipient::Authority, parcel, awaits: None })
     }
 }

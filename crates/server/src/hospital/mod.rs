@@ -245,6 +245,7 @@ impl HospitalServer {
             one_time,
             book: directory.clone(),
             largest_stream_bytes: table.largest_record_bytes,
+            resends: engine::Resends::default(),
         };
         let client = MailboxClient::new(http, backend, clock.clone());
         let key = Arc::new(files::read_signing_key(&table.keys.join("mailbox.key"))?);
@@ -306,7 +307,7 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
             }
         };
         match renewed {
-            Ok(crl) => party.trust.write().expect("nobody panics while holding trust").renew_crl(crl),
+            Ok(crl) => party.renew_crl(crl),
             Err(error) => tracing::error!(%error, "the fetched revocation list is refused"),
         }
     }

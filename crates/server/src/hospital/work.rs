@@ -17,7 +17,7 @@ use waybill_crypto::stream::RecordKey;
 use waybill_protocol::destination::{DestinationCase, Filing, rejection_detail};
 use waybill_protocol::ids::{ProofId, SessionId};
 use waybill_protocol::messages::{Manifest, OutcomeClass};
-use waybill_protocol::migration::{DestinationState, SourceState};
+use waybill_protocol::migration::{DestinationState, Effect, Post, SourceState};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::source::{Granted, SourceCase};
 use waybill_store::{Area, Expect, Key, Op, OutboxItem, Space};
@@ -28,10 +28,14 @@ use crate::party::effects::PATIENCE_MS;
 use crate::party::{ServiceError, run_again};
 use crate::shelf::{OnProgress, Progress, ReceiveError, Shelf, ShelfError};
 
-/// Most cases worked on at once.
+/// Most cases exported, filed or cleaned at once.
 const PARALLEL: usize = 4;
+/// Most cases received at once.
+const RECEIVING: usize = 256;
+/// Open cases of one page.
+const PAGE: usize = 256;
 /// Blobs of one outbox batch.
-const BLOBS: usize = 512;
+pub(super) const BLOBS: usize = 512;
 /// How long a destination waits for a chunk that does not come before it asks the source again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -105,7 +109,8 @@ enum Job {
     Export,
     Receive,
     File,
-    Clean(bool),
+    CleanSource,
+    CleanDestination,
 }
 
 impl Worker {
@@ -113,7 +118,8 @@ impl Worker {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut changed = self.engine.party.store.changed(Area::Space(Space::Case));
         let tasks = TaskTracker::new();
-        let limit = Arc::new(Semaphore::new(PARALLEL));
+        // Receiving waits for others, so it has turns of its own: a source that sends nothing must not stop the rest.
+        let (limit, receiving) = (Arc::new(Semaphore::new(PARALLEL)), Arc::new(Semaphore::new(RECEIVING)));
         let under_way: Arc<Mutex<BTreeMap<ProofId, Job>>> = Arc::default();
         loop {
             changed.borrow_and_update();
@@ -123,10 +129,11 @@ impl Worker {
                         let fresh =
                             under_way.lock().expect("nobody panics while holding the jobs").insert(id, job).is_none();
                         if fresh {
-                            let (worker, limit, under_way) = (self.clone(), limit.clone(), under_way.clone());
+                            let turns = if job == Job::Receive { receiving.clone() } else { limit.clone() };
+                            let (worker, under_way) = (self.clone(), under_way.clone());
                             let shutdown = shutdown.clone();
                             tasks.spawn(async move {
-                                let _turn = limit.acquire().await;
+                                let _turn = turns.acquire().await;
                                 tokio::select! {
                                     () = shutdown.cancelled() => {}
                                     () = worker.work(id, job) => {}
@@ -152,31 +159,36 @@ impl Worker {
 
     /// The open cases, by what their state asks for. Closed cases that are cleaned leave the list of open ones.
     async fn jobs(&self) -> Result<Vec<(ProofId, Job)>, ServiceError> {
-        let mut jobs = Vec::new();
-        let store = &self.engine.party.store;
-        let open = store.scan(Space::Setting, &Key::build().text("open").done(), None, 1000).await?;
-        for (_, row) in open {
-            let id: [u8; 32] = row.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("open case"))?;
-            let id = ProofId(Digest(id));
-            if let Some((case, _)) = self.engine.source_case(&id).await? {
-                match case.state {
-                    SourceState::Granted => jobs.push((id, Job::Export)),
-                    SourceState::Closed | SourceState::Refused | SourceState::AttemptFailed => {
-                        jobs.push((id, Job::Clean(true)))
-                    }
-                    _ => {}
-                }
-            } else if let Some((case, _)) = self.engine.destination_case(&id).await? {
-                match case.state {
-                    DestinationState::Receiving => jobs.push((id, Job::Receive)),
-                    DestinationState::KeyHeld => jobs.push((id, Job::File)),
-                    DestinationState::Closed => jobs.push((id, Job::Clean(false))),
-                    DestinationState::Rejected if case.receipt.is_none() => jobs.push((id, Job::Clean(false))),
-                    _ => {}
-                }
+        let (mut jobs, mut after) = (Vec::new(), None);
+        let prefix = Key::build().text("open").done();
+        loop {
+            let page = self.engine.party.store.scan(Space::Setting, &prefix, after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(jobs) };
+            after = Some(last.clone());
+            for (_, row) in page {
+                let id: [u8; 32] = row.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("open case"))?;
+                let id = ProofId(Digest(id));
+                jobs.extend(self.job_of(&id).await?.map(|job| (id, job)));
             }
         }
-        Ok(jobs)
+    }
+
+    async fn job_of(&self, id: &ProofId) -> Result<Option<Job>, ServiceError> {
+        if let Some((case, _)) = self.engine.source_case(id).await? {
+            return Ok(match case.state {
+                SourceState::Granted => Some(Job::Export),
+                SourceState::Closed | SourceState::Refused | SourceState::AttemptFailed => Some(Job::CleanSource),
+                _ => None,
+            });
+        }
+        let Some((case, _)) = self.engine.destination_case(id).await? else { return Ok(None) };
+        Ok(match case.state {
+            DestinationState::Receiving => Some(Job::Receive),
+            DestinationState::KeyHeld => Some(Job::File),
+            DestinationState::Closed => Some(Job::CleanDestination),
+            DestinationState::Rejected if case.receipt.is_none() => Some(Job::CleanDestination),
+            _ => None,
+        })
     }
 
     async fn work(&self, id: ProofId, job: Job) {
@@ -186,7 +198,7 @@ impl Worker {
                 Job::Export => self.export(id).await,
                 Job::Receive => self.receive(id).await,
                 Job::File => self.file(id).await,
-                Job::Clean(source) => self.clean(id, source).await,
+                Job::CleanSource | Job::CleanDestination => self.clean(id).await,
             };
             match result {
                 Ok(()) => return,
@@ -222,7 +234,7 @@ impl Worker {
             }
             other => other?,
         };
-        run_again(|| async {
+        let lodged = run_again(|| async {
             let Some((now, version)) = engine.source_case(&id).await? else { return Ok(()) };
             if now.state != SourceState::Granted || now.session != case.session {
                 return Ok(());
@@ -232,7 +244,12 @@ impl Worker {
             let ops = self.split(blobs).await?;
             engine.save_source("lodged", &case, Expect::Version(version), ops, effects).await
         })
-        .await
+        .await;
+        match lodged {
+            // The destination's one-time key is no point: nobody could ever read the record.
+            Err(ServiceError::Rejected(rejection)) => self.abort(id, rejection.code).await,
+            other => other,
+        }
     }
 
     async fn stage(
@@ -267,6 +284,9 @@ impl Worker {
     async fn abort(&self, id: ProofId, code: Code) -> Result<(), ServiceError> {
         run_again(|| async {
             let Some((case, version)) = self.engine.source_case(&id).await? else { return Ok(()) };
+            if case.state != SourceState::Granted {
+                return Ok(());
+            }
             let (case, effects) = self.engine.as_source("Refusal", |s| s.abort(case, code));
             self.engine.save_source("aborted", &case, Expect::Version(version), Vec::new(), effects).await
         })
@@ -281,9 +301,17 @@ impl Worker {
             return Ok(());
         }
         let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
-        let root = match engine.shelf.delivered(&manifest).await.map_err(refused)? {
-            Some(root) => root,
-            None => self.fetch(&case, &manifest).await?,
+        let root = match engine.shelf.delivered(&manifest).await {
+            Ok(None) => self.fetch(&case, &manifest).await,
+            other => other.map_err(refused),
+        };
+        let root = match root {
+            Ok(Some(root)) => root,
+            // The session is over, or another one serves the case now.
+            Ok(None) => return Ok(()),
+            // Blobs are named by their content: what does not fit the manifest now never will.
+            Err(ServiceError::Rejected(rejection)) => return self.give_up(id, rejection.code).await,
+            Err(error) => return Err(error),
         };
         run_again(|| async {
             let Some((now, version)) = engine.destination_case(&id).await? else { return Ok(()) };
@@ -296,11 +324,24 @@ impl Worker {
         .await
     }
 
-    async fn fetch(&self, case: &DestinationCase, manifest: &Manifest) -> Result<Digest, ServiceError> {
+    async fn give_up(&self, id: ProofId, code: Code) -> Result<(), ServiceError> {
+        run_again(|| async {
+            let Some((case, version)) = self.engine.destination_case(&id).await? else { return Ok(()) };
+            if case.state != DestinationState::Receiving {
+                return Ok(());
+            }
+            let (case, effects) = self.engine.as_destination("Refusal", |d| d.give_up(case, code));
+            self.engine.save_destination("gave-up", &case, Expect::Version(version), Vec::new(), effects).await
+        })
+        .await
+    }
+
+    /// Fetches what is missing; `None` when the case has moved on meanwhile.
+    async fn fetch(&self, case: &DestinationCase, manifest: &Manifest) -> Result<Option<Digest>, ServiceError> {
         let shelf = &self.engine.shelf;
         if matches!(shelf.missing(manifest, None, 1).await, Err(ReceiveError::NoLeafList)) {
             let list = Shelf::expected_leaf_list(manifest).map_err(refused)?;
-            let bytes = self.blob(case, &list).await?;
+            let Some(bytes) = self.blob(case, &list).await? else { return Ok(None) };
             shelf.take_leaf_list(manifest, bytes).await.map_err(refused)?;
             self.inbox.delete_blob(&list).await.map_err(inbox)?;
         }
@@ -309,10 +350,10 @@ impl Worker {
         loop {
             let missing = shelf.missing(manifest, after, BLOBS).await.map_err(refused)?;
             if missing.is_empty() {
-                break;
+                return shelf.delivered(manifest).await.map_err(refused);
             }
             for chunk in missing {
-                let bytes = self.blob(case, &chunk.address).await?;
+                let Some(bytes) = self.blob(case, &chunk.address).await? else { return Ok(None) };
                 progress.size_bytes += bytes.len() as u64;
                 shelf.take_blob(manifest, bytes).await.map_err(refused)?;
                 self.inbox.delete_blob(&chunk.address).await.map_err(inbox)?;
@@ -320,29 +361,38 @@ impl Worker {
                 self.stages.set(case.proof, "receiving", progress);
             }
         }
-        shelf.delivered(manifest).await.map_err(refused)?.ok_or(ServiceError::Raced)
     }
 
-    /// Waits for a blob. When it does not come, the source is asked again: the relay may have lost it.
+    /// Waits for a blob as long as its session is the case's. When it does not come, the source is asked again: the relay may
+    /// have lost it.
     async fn blob(
         &self,
         case: &DestinationCase,
         address: &waybill_store::Address,
-    ) -> Result<bytes::Bytes, ServiceError> {
+    ) -> Result<Option<bytes::Bytes>, ServiceError> {
         let (mut pause, mut waited) = (Duration::from_millis(10), Duration::ZERO);
         loop {
             match self.inbox.blob(address).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => return Ok(Some(bytes)),
                 Err(InboxError::NoBlob) => {}
                 Err(error) => return Err(inbox(error)),
             }
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(Duration::from_secs(1));
+            if waited >= Duration::from_secs(1) {
+                let now = self.engine.destination_case(&case.proof).await?;
+                let goes_on = |(now, _): &(DestinationCase, u64)| {
+                    now.state == DestinationState::Receiving && now.session == case.session
+                };
+                if !now.as_ref().is_some_and(goes_on) {
+                    return Ok(None);
+                }
+            }
             if waited > ASK_AGAIN {
                 waited = Duration::ZERO;
                 let ask = self.engine.as_destination("TransferRequest", |d| d.ask(case));
-                self.engine.commit("asked-again", &case.proof.0, Vec::new(), vec![ask]).await?;
+                self.engine.commit("asked-again", &case.proof.0, Vec::new(), vec![once(ask)]).await?;
             }
         }
     }
@@ -370,23 +420,45 @@ impl Worker {
         engine.save_destination("filed", &case, Expect::Version(version), result.ops, effects).await
     }
 
-    /// The case is over: its one-time keys and staged ciphertext are destroyed, and it leaves the list of open cases.
-    async fn clean(&self, id: ProofId, source: bool) -> Result<(), ServiceError> {
-        let engine = &self.engine;
-        let one_time = |e| ServiceError::unavailable("the one-time key folder", e);
-        let session = if source {
-            let Some((case, _)) = engine.source_case(&id).await? else { return Ok(()) };
-            engine.one_time.destroy(&reply_slot(&case)).map_err(one_time)?;
-            case.session
-        } else {
-            let Some((case, _)) = engine.destination_case(&id).await? else { return Ok(()) };
-            engine.one_time.destroy(&case.session.0).map_err(one_time)?;
-            case.session
+    /// The session is over: its one-time key and staged ciphertext are destroyed, chunks still queued are withdrawn, and the
+    /// case leaves the list of open ones, unless a next attempt has put it there again meanwhile.
+    async fn clean(&self, id: ProofId) -> Result<(), ServiceError> {
+        let (engine, store) = (&self.engine, &self.engine.party.store);
+        let Some(listed) = store.load(Space::Setting, &open_row(&id)).await? else { return Ok(()) };
+        let session = match (engine.source_case(&id).await?, engine.destination_case(&id).await?) {
+            (Some((case, _)), _) => {
+                engine.destroy_one_time(&reply_slot(&case))?;
+                case.session
+            }
+            (None, Some((case, _))) => {
+                engine.destroy_one_time(&case.session.0)?;
+                case.session
+            }
+            (None, None) => return Ok(()),
         };
+        store
+            .commit(waybill_store::Batch::new("chunks-settled").with(Op::Settle { reply_key: chunks_key(&session) }))
+            .await?;
         engine.shelf.discard(&session).await?;
-        let batch = waybill_store::Batch::new("case-cleaned").delete(Space::Setting, open_row(&id), Expect::Any);
-        engine.party.store.commit(batch).await?;
-        Ok(())
+        let batch = waybill_store::Batch::new("case-cleaned");
+        let batch = batch.delete(Space::Setting, open_row(&id), Expect::Version(listed.version));
+        match store.commit(batch).await {
+            Err(waybill_store::CommitError::Conflict { .. }) => Ok(()),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+}
+
+/// What settles the chunks of a session that are still queued.
+fn chunks_key(session: &SessionId) -> Vec<u8> {
+    [b"chunks", session.as_bytes().as_slice()].concat()
+}
+
+/// A parcel sent without waiting for its answer: an earlier item waits for the same already.
+fn once(effect: Effect) -> Effect {
+    match effect {
+        Effect::Post(post) => Effect::Post(Post { awaits: None, ..post }),
+        other => other,
     }
 }
 
@@ -409,7 +481,7 @@ pub(super) async fn blob_items(engine: &Engine, case: &SourceCase) -> Result<Vec
         Op::Enqueue(OutboxItem {
             to: to.clone(),
             body: Vec::new(),
-            reply_key: Vec::new(),
+            reply_key: chunks_key(&case.session),
             not_before: now,
             deadline: now.saturating_add(PATIENCE_MS),
             kind: "chunk".to_owned(),
@@ -431,9 +503,13 @@ fn inbox(error: InboxError) -> ServiceError {
     ServiceError::unavailable("the mailbox", error)
 }
 
-/// A chunk that does not fit the manifest never enters the store; the genuine one may still come.
+/// A manifest that cannot be served, or chunks that are not the ones it names, end the attempt; the environment passes.
 fn refused(error: ReceiveError) -> ServiceError {
-    ServiceError::unavailable("the chunks", error)
+    match error {
+        ReceiveError::Shelf(error) => error.into(),
+        ReceiveError::NoLeafList => ServiceError::Raced,
+        _ => ServiceError::Rejected(Code::ManifestInvalid.into()),
+    }
 }
 
 impl From<ShelfError> for ServiceError {

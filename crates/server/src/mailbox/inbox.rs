@@ -217,7 +217,7 @@ pub trait LetterHandler: Send + Sync {
 
 /// Reads `inbox` until `shutdown`: long polls, hands each letter to `handler`, removes what is done, backs off when the host is away.
 ///
-/// A letter left for later is shown again after a pause, together with all behind it, so order is kept among retries.
+/// A letter left for later is shown again after a pause; those behind it are dealt with meanwhile.
 pub async fn receive_loop(inbox: Arc<dyn Inbox>, handler: Arc<dyn LetterHandler>, shutdown: CancellationToken) {
     let mut after = None;
     let mut pause = FIRST_PAUSE;
@@ -258,12 +258,20 @@ async fn deal_with(
     after: &mut Option<u64>,
     shutdown: &CancellationToken,
 ) -> Result<bool, InboxError> {
+    let mut all_done = true;
     for letter in letters {
-        if shutdown.is_cancelled() || handler.handle(&letter).await == Disposal::Later {
+        if shutdown.is_cancelled() {
             return Ok(false);
         }
+        if handler.handle(&letter).await == Disposal::Later {
+            // The others do not wait for it: handlers bear any order.
+            all_done = false;
+            continue;
+        }
         inbox.acknowledge(letter.seq).await?;
-        *after = Some(letter.seq);
+        if all_done {
+            *after = Some(letter.seq);
+        }
     }
-    Ok(true)
+    Ok(all_done)
 }

@@ -2,7 +2,7 @@
 
 use waybill_crypto::keys::Digest;
 use waybill_protocol::log::leaf_entry;
-use waybill_protocol::migration::{Awaits, Effect, Leaf, Post};
+use waybill_protocol::migration::{Awaits, Effect, Leaf, Post, Recipient};
 use waybill_protocol::wire::to_cbor;
 use waybill_store::{Key, Op, OutboxItem, Timer};
 
@@ -10,6 +10,8 @@ use super::{AddressBook, ServiceError};
 
 /// A parcel nobody answers is posted again until this much time has passed. Units: milliseconds.
 pub const PATIENCE_MS: u64 = 30 * 86_400 * 1000;
+/// The same for a patient's mailbox, whose address comes from its owner and may lead nowhere. Units: milliseconds.
+const PATIENT_PATIENCE_MS: u64 = 86_400 * 1000;
 
 /// The timer of a case.
 #[must_use]
@@ -56,10 +58,21 @@ pub async fn operations(
 /// # Errors
 /// As [`operations`].
 pub async fn enqueue(post: Post, book: &dyn AddressBook, now_ms: u64) -> Result<Option<Op>, ServiceError> {
-    let Some(to) = book.mailbox(&post.to).await? else {
-        tracing::warn!("a parcel was not sent: its recipient has no mailbox that may be posted to");
-        return Ok(None);
+    let is_patient = matches!(post.to, Recipient::Mailbox(_));
+    let to = match book.mailbox(&post.to).await? {
+        Some(to) => to,
+        None if is_patient => {
+            tracing::warn!("a parcel was not sent: its mailbox is at no relay that is known here");
+            return Ok(None);
+        }
+        None => {
+            return Err(ServiceError::unavailable(
+                "the recipient's mailbox",
+                std::io::Error::from(std::io::ErrorKind::NotFound),
+            ));
+        }
     };
+    let patience = if is_patient { PATIENT_PATIENCE_MS } else { PATIENCE_MS };
     let kind = post.parcel.get(2).map_or_else(|| "parcel".to_owned(), |kind| format!("kind-{kind}"));
     Ok(Some(Op::Enqueue(OutboxItem {
         to,
@@ -67,7 +80,7 @@ pub async fn enqueue(post: Post, book: &dyn AddressBook, now_ms: u64) -> Result<
         reply_key: post.awaits.as_ref().map(reply_key).unwrap_or_default(),
         body: post.parcel,
         not_before: now_ms,
-        deadline: now_ms.saturating_add(PATIENCE_MS),
+        deadline: now_ms.saturating_add(patience),
         kind,
         blob: None,
     })))

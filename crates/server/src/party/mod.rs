@@ -47,6 +47,16 @@ impl Party {
         Ctx { now: Timestamp(self.clock.now_seconds()), backend: self.backend.as_ref() }
     }
 
+    /// Puts a newer revocation list in place; an older one than the one held is not taken.
+    pub fn renew_crl(&self, crl: Crl) {
+        let mut trust = self.trust.write().expect("nobody panics while holding trust");
+        if crl.number() >= trust.crl().number() {
+            trust.renew_crl(crl);
+        } else {
+            tracing::error!("a revocation list older than the one held was refused");
+        }
+    }
+
     /// Runs something under the trust of this moment.
     pub fn with_trust<T>(&self, run: impl FnOnce(&Trust) -> T) -> T {
         run(&self.trust.read().expect("nobody panics while holding trust"))
@@ -112,6 +122,7 @@ impl From<CommitError> for ServiceError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Conflict { .. } => Self::Raced,
+            CommitError::Invalid(_) => Self::Corrupt("batch"),
             other => Self::unavailable("the store", other),
         }
     }
@@ -135,6 +146,12 @@ where
         }
     }
     handler().await
+}
+
+/// Relay addresses as prefixes that end at a path: `https://relay.example` must not admit `https://relay.example.evil`.
+#[must_use]
+pub fn below(relays: Vec<String>) -> Vec<String> {
+    relays.into_iter().map(|relay| format!("{}/", relay.trim_end_matches('/'))).collect()
 }
 
 /// Hands letters to whoever handles parcels: a rejection is final, everything else is tried again.
