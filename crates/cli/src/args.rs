@@ -84,6 +84,15 @@ pub struct VerifyArgs {
     /// The authority's root certificate (PEM). Without it, `authority-root.pem` beside the evidence or in the folder above.
     #[arg(long, value_name = "PEM")]
     pub root: Option<PathBuf>,
+    /// The verifier key of the authority's log. Without it the log and the witnesses are those that the file names.
+    #[arg(long, value_name = "VKEY", requires = "witness")]
+    pub log: Option<String>,
+    /// The verifier key of a witness; may be given again.
+    #[arg(long, value_name = "VKEY", requires = "log")]
+    pub witness: Vec<String>,
+    /// How many of the witnesses must have seen a checkpoint; without it, all.
+    #[arg(long, value_name = "N", requires = "log")]
+    pub quorum: Option<usize>,
 }
 
 /// `waybill sample`.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::native::Native;
 use waybill_protocol::evidence::{Evidence, Finding, MAX_EVIDENCE_BYTES, Verdict, judge};
+use waybill_protocol::log::{CheckpointPolicy, NoteKey};
 use waybill_server::files;
 
 use crate::args::VerifyArgs;
@@ -87,11 +88,12 @@ impl VerdictReport {
     }
 }
 
-/// Judges evidence under a root; bytes that are no evidence fail the check `format`.
+/// Judges evidence under a root and, where given, a choice of log and witnesses; bytes that are no evidence fail the check
+/// `format`.
 #[must_use]
-pub fn judge_bytes(evidence: &[u8], root: &TrustAnchor) -> VerdictReport {
+pub fn judge_bytes(evidence: &[u8], root: &TrustAnchor, policy: Option<&CheckpointPolicy>) -> VerdictReport {
     match Evidence::parse(evidence) {
-        Ok(parsed) => VerdictReport::of(&judge(&Native, root, &parsed)),
+        Ok(parsed) => VerdictReport::of(&judge(&Native, root, policy, &parsed)),
         Err(error) => VerdictReport::unreadable(&error.to_string()),
     }
 }
@@ -120,6 +122,19 @@ fn find_root(args: &VerifyArgs) -> Result<PathBuf, Failure> {
     })
 }
 
+/// The log and the witnesses asked for on the command line; without `--log`, the file's own are taken and named.
+fn read_policy(args: &VerifyArgs) -> Result<Option<CheckpointPolicy>, Failure> {
+    let Some(log) = &args.log else { return Ok(None) };
+    let key = |text: &String| {
+        let key = text.parse::<NoteKey>();
+        key.map_err(|e| Failure::usage(format!("{text} is not a verifier key of a log or witness")).caused_by(e))
+    };
+    let witnesses = args.witness.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    let quorum = args.quorum.unwrap_or(witnesses.len());
+    let policy = CheckpointPolicy::new(key(log)?, witnesses, quorum);
+    policy.map(Some).map_err(|e| Failure::usage("these keys are no choice of witnesses").caused_by(e))
+}
+
 fn read_evidence(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |e| Failure::environment(format!("cannot read {}", path.display()), e);
     let size = std::fs::metadata(path).map_err(cannot)?.len();
@@ -135,7 +150,7 @@ fn read_evidence(path: &Path) -> Result<Vec<u8>, Failure> {
 /// [`Failure`].
 pub fn run(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
     let root = read_root(&find_root(args)?)?;
-    let verdict = judge_bytes(&read_evidence(&args.evidence)?, &root);
+    let verdict = judge_bytes(&read_evidence(&args.evidence)?, &root, read_policy(args)?.as_ref());
     console.json(&verdict);
     console.say(verdict.table().to_string());
     if let Some(end) = verdict.end {

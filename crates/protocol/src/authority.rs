@@ -15,8 +15,8 @@ use crate::ids::{HospitalId, MessageId, Nonce, ProofId, SessionId};
 use crate::log::LeafKind;
 use crate::messages::{
     CaseStatement, Chain, Delegation, DelegationBody, DeliveryBody, DeliveryReceipt, EndState, Grant, ImportReceipt,
-    KeyLodgement, KeyRelease, LodgementBody, MigrationProof, OutcomeClass, ReceiptBody, Redeem, RedeemBody, Refusal,
-    RefusalBody, RevocationBody, SUITE, Standing, Terms,
+    KeyLodgement, KeyRelease, LodgementBody, MAX_INNER_RECEIPT_BYTES, MigrationProof, OutcomeClass, ReceiptBody,
+    Redeem, RedeemBody, Refusal, RefusalBody, RevocationBody, SUITE, Standing, Terms,
 };
 use crate::migration::{AuthorityState, Effect, Leaf, Recipient, tell};
 use crate::rejection::{Code, Rejection};
@@ -412,6 +412,9 @@ impl Authority<'_> {
         if from.id() != &case.terms.destination || receipt.message().proof != case.id {
             return Err(Code::SenderWrong.into());
         }
+        if [&body.for_source, &body.for_patient].iter().any(|part| part.size_bytes() > MAX_INNER_RECEIPT_BYTES) {
+            return Err(Code::ReceiptInvalid.into());
+        }
         let open = matches!(case.state, AuthorityState::KeyReleased | AuthorityState::Ended(EndState::Unacknowledged));
         let released = case.lodgement.as_ref().map(SignedBytes::parse).transpose()?.map(|l| l.peek().manifest);
         if !open {
@@ -466,13 +469,18 @@ impl Authority<'_> {
         if from.id() != &case.terms.source || said.subject != case.id.0 {
             return Err(Code::SenderWrong.into());
         }
-        if said.attempt != case.attempt {
+        // Nothing is open in `Issued`: there a refusal may be of an attempt whose redemption has not come, and must not come later.
+        let known = match case.state {
+            AuthorityState::Issued => said.attempt >= case.attempt,
+            _ => said.attempt == case.attempt && (case.session.is_none() || said.session == case.session),
+        };
+        if !known {
             return Err(Code::AttemptInvalid.into());
         }
         match (case.state, said.retry) {
-            (AuthorityState::Redeemed | AuthorityState::Lodged, true) => {
+            (AuthorityState::Issued | AuthorityState::Redeemed | AuthorityState::Lodged, true) => {
                 case.state = AuthorityState::Issued;
-                case.attempt += 1;
+                case.attempt = said.attempt.checked_add(1).ok_or(Code::AttemptInvalid)?;
                 (case.session, case.grant, case.lodgement, case.delivery) = (None, None, None, None);
                 let effects = vec![self.leaf(case.id, LeafKind::ATTEMPT_FAILED, refusal.id(), Answer::Nothing)];
                 Ok((case, effects))

@@ -231,6 +231,8 @@ pub struct Ending {
     pub state: EndState,
     /// The destination's inner receipt, verified under its pinned key, for filed and rejected cases.
     pub receipt: Option<(ReceiptOpening, ReceiptDetail)>,
+    /// `receipt-invalid` when the destination's signed receipt ended the case but its inner part does not open.
+    pub code: Option<Code>,
 }
 
 impl Patient<'_> {
@@ -408,7 +410,7 @@ impl Patient<'_> {
     #[must_use]
     pub fn voucher_purpose(&self, draft: &Draft) -> Purpose {
         let delegation_key = self.root.delegation_key(draft.number).public().thumbprint();
-        Purpose::Voucher { delegation_key, com_source: draft.terms.com_source }
+        Purpose::Voucher { delegation_key, com_source: draft.terms.com_source, opening: draft.source_opening.clone() }
     }
 
     /// Signs the delegation. The voucher is first compared with what was asked for.
@@ -513,7 +515,8 @@ impl Patient<'_> {
         Ok(Parcel::pack(Kind::Presentation, &sealed))
     }
 
-    /// Takes the signed end of the case; the receipt is verified under the destination's **pinned** key and opened.
+    /// Takes the signed end of the case; the receipt is verified under the destination's **pinned** key and opened. The outer
+    /// receipt decides: an inner one that does not open is noted in [`Ending::code`].
     ///
     /// # Errors
     /// `unknown-case`, `signature-invalid`, `log-evidence-invalid`, `receipt-invalid`.
@@ -534,7 +537,7 @@ impl Patient<'_> {
         let outcome = match state {
             EndState::Filed => OutcomeClass::Filed,
             EndState::Rejected => OutcomeClass::Rejected,
-            _ => return Ok(Ending { state, receipt: None }),
+            _ => return Ok(Ending { state, receipt: None, code: None }),
         };
         let receipt = body.receipt.as_ref().ok_or(Code::ReceiptInvalid)?;
         let signed = receipt.receipt.parse()?.verify(self.ctx.backend, &destination.keys.signing);
@@ -546,8 +549,10 @@ impl Patient<'_> {
         let plain = receipt
             .for_patient
             .open(self.ctx.backend, &draft.reply_key(), SealPurpose::ReceiptPatient, said.manifest.as_bytes())
-            .map_err(|_| Code::ReceiptInvalid)?;
-        Ok(Ending { state, receipt: Some(open_receipt_detail(&plain, &said.commitment)?) })
+            .ok();
+        // What a destination seals badly must not keep a case open that its signed receipt ends.
+        let receipt = plain.and_then(|plain| open_receipt_detail(&plain, &said.commitment).ok());
+        Ok(Ending { state, code: receipt.is_none().then_some(Code::ReceiptInvalid), receipt })
     }
 
     /// Reads a signed refusal: a hospital's under its pinned key, or the authority's.

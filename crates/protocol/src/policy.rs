@@ -12,6 +12,22 @@ pub enum Role {
     AuthorityOperator,
 }
 
+impl Role {
+    /// The role of a name, as front ends and the audit trail write it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "registrar" => Self::Registrar,
+            "records-officer" => Self::RecordsOfficer,
+            "privacy-officer" => Self::PrivacyOfficer,
+            "clinician" => Self::Clinician,
+            "auditor" => Self::Auditor,
+            "authority-operator" => Self::AuthorityOperator,
+            _ => return None,
+        })
+    }
+}
+
 /// Something a person asks the system to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]

@@ -121,6 +121,15 @@ macro_rules! catalogue {
             /// The code shown to anybody but the verified counterpart.
             #[must_use]
             pub fn public(self) -> Self { match self { $(Self::$variant => Self::$public),* } }
+            /// The code that goes sealed to the other hospital of a case: whether a patient is registered here, and under which
+            /// keys, is nobody else's business; our own case and log keep the full code.
+            #[must_use]
+            pub fn for_counterpart(self) -> Self {
+                match self {
+                    Self::PatientUnknown | Self::ConsentSignatureInvalid | Self::ConsentKeyExpired => Self::ConsentRefused,
+                    other => other,
+                }
+            }
             /// One sentence for people.
             #[must_use]
             pub fn sentence(self) -> &'static str { match self { $(Self::$variant => $sentence),* } }

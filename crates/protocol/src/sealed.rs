@@ -111,6 +111,12 @@ impl SealedBytes {
         backend.open(key, &purpose.info(bound), &sealed)
     }
 
+    /// How large the ciphertext is. Units: bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.ciphertext.len()
+    }
+
     /// SHA-256 over the sealed bytes ("hash of 3" is over these).
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -70,7 +70,7 @@ pub struct Trust {
     log: CheckpointPolicy,
     crl: Crl,
     chains: ChainCache,
-    authority_keys: BTreeMap<KeyId, (VerifyingKey, Timestamp)>,
+    authority_keys: BTreeMap<KeyId, Chain>,
     lodgement_key: Option<HpkePublicKey>,
 }
 
@@ -102,6 +102,11 @@ impl Trust {
         self.lodgement_key.as_ref()
     }
 
+    /// The revocation list in force.
+    pub fn crl(&self) -> &Crl {
+        &self.crl
+    }
+
     /// Puts a newer revocation list in place.
     pub fn renew_crl(&mut self, crl: Crl) {
         self.crl = crl;
@@ -123,8 +128,7 @@ impl Trust {
             return Err(Code::LogInconsistent.into());
         }
         self.lodgement_key = Some(said.lodgement_key.clone());
-        self.authority_keys
-            .insert(verified.public_key.kid(), (verified.public_key.clone(), Timestamp(verified.not_after)));
+        self.authority_keys.insert(verified.public_key.kid(), body.chain.clone());
         Ok(())
     }
 
@@ -155,17 +159,16 @@ impl Trust {
         Ok(ProofVerified { proof, checkpoint })
     }
 
-    /// Verifies any other message of the authority under the keys its statement brought.
+    /// Verifies any other message of the authority under the keys its statement brought, whose chains are checked each time: a
+    /// key that expired or was revoked since says nothing more.
     ///
     /// # Errors
-    /// `signature-invalid` or `certificate-expired`.
+    /// `signature-invalid` or a certificate's rejection.
     pub fn verify_authority<M: Message>(&self, ctx: &Ctx<'_>, bytes: &SignedBytes<M>) -> Result<Signed<M>, Rejection> {
         let unverified = bytes.parse()?;
-        let (key, not_after) = self.authority_keys.get(&unverified.kid()).ok_or(Code::SignatureInvalid)?;
-        if ctx.now > *not_after {
-            return Err(Code::CertificateExpired.into());
-        }
-        unverified.verify(ctx.backend, key).map_err(|_| Code::SignatureInvalid.into())
+        let chain = self.authority_keys.get(&unverified.kid()).ok_or(Code::SignatureInvalid)?;
+        let certified = self.verify_chain(ctx, chain, Profile::ProofSigning)?;
+        unverified.verify(ctx.backend, &certified.public_key).map_err(|_| Code::SignatureInvalid.into())
     }
 
     /// Verifies that a message is in the witnessed log.

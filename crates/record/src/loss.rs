@@ -241,6 +241,12 @@ impl LossReport {
         }
     }
 
+    /// The same report without its lists: every number stays, for where the lists have no room.
+    #[must_use]
+    pub fn without_lists(&self) -> Self {
+        Self { items: Vec::new(), unresolved: Vec::new(), still_mentioned: Vec::new(), ..self.clone() }
+    }
+
     /// Checks that no resource is unaccounted for before the transfer.
     ///
     /// Errors: [`LossError::Held`].

@@ -336,7 +336,7 @@ impl Wallet {
         let ending = self.patient(now).accept_statement(trust, &case.draft, proof, &case.destination, &body);
         let ending = ending.map_err(|rejection| match rejection.code {
             // The authority may have a new signing key that an older statement of it does not name.
-            code @ (Code::SignatureInvalid | Code::CertificateExpired) => Stop::FreshTrust(code),
+            code @ (Code::SignatureInvalid | Code::CertificateExpired | Code::CrlStale) => Stop::FreshTrust(code),
             code => Stop::NotOurs(code),
         })?;
         let state = ending.state;
@@ -354,9 +354,20 @@ impl Wallet {
             })?;
             return Ok(Received::Ended { case: number, state });
         }
+        // The destination's signed receipt ends the case even when its inner part does not open; the wallet says so.
+        let complaint = ending.code.map(|code| Notice {
+            from: Party::Hospital(case.destination.hospital.clone()),
+            code,
+            time: now,
+        });
         let receipt = ending.receipt.map(|(opening, _)| opening);
         let closing = Closing { outcome: Outcome::Ended(state), statement: Some(body), receipt };
-        self.commit(|state| state.close(number, now, closing))?;
+        self.commit(|state| {
+            if let (Some(case), Some(complaint)) = (state.case_mut(number), complaint) {
+                case.note(complaint);
+            }
+            state.close(number, now, closing);
+        })?;
         self.compared.remove(&number);
         Ok(Received::Ended { case: number, state })
     }

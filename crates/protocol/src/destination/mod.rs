@@ -1,6 +1,7 @@
 //! The destination: asks, receives, verifies every resource, files exactly once, signs the receipt.
 
 mod checks;
+mod ending;
 
 pub use checks::{PresentationOpened, PresentationVerified, PresenterVerified};
 
@@ -9,23 +10,24 @@ use waybill_crypto::commitment::{Commitment, Opening};
 use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey};
 use waybill_crypto::stream::{RecordKey, StreamKeys};
 use waybill_record::identity::Demographics;
+use waybill_record::loss::LossReport;
 use waybill_record::scope::Scope;
 
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::LeafKind;
 use crate::messages::{
-    DeliveryBody, DeliveryReceipt, EndState, ImportReceipt, KeyRelease, Manifest, ManifestBody, OutcomeClass,
-    ProofBundle, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, ReleaseBody, RevocationBody,
+    Chain, DeliveryBody, DeliveryReceipt, ImportReceipt, KeyLodgement, KeyRelease, MAX_INNER_RECEIPT_BYTES, Manifest,
+    ManifestBody, ManifestPlain, OutcomeClass, ProofBundle, ReceiptBody, ReceiptDetail, ReceiptOpening, ReleaseBody,
     StatementBody, TransferBody, TransferRequest,
 };
-use crate::migration::{DestinationState, Effect, Recipient, post, settle, tell};
+use crate::migration::{DestinationState, Effect, Recipient, post, settle};
 use crate::registrar::{HospitalIdentity, LocalPatient};
 use crate::rejection::{Code, Rejection};
 use crate::sealed::{SealPurpose, SealedBytes};
 use crate::signed::{Signed, SignedBytes};
-use crate::source::{RECEIPT_COMMITMENT, expect_new_end, identity_binding, verify_revocation};
+use crate::source::{RECEIPT_COMMITMENT, identity_binding};
 use crate::trust::{Ctx, Trust};
-use crate::wire::{Kind, Parcel, from_cbor, to_cbor};
+use crate::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 
 /// The destination's role.
 pub struct Destination<'a> {
@@ -106,6 +108,9 @@ pub struct DestinationCase {
     /// The mailbox the patient hears refusals in.
     #[n(19)]
     pub reply_to: Option<String>,
+    /// The chain that came with the manifest: it certifies the source's pinned key, for evidence.
+    #[n(20)]
+    pub source_chain: Option<Chain>,
 }
 
 /// A one-time private key given away as evidence: its session is over and nothing else was sealed to it.
@@ -176,6 +181,7 @@ impl Destination<'_> {
             statement: None,
             revealed_key: None,
             reply_to: said.reply_to.clone(),
+            source_chain: None,
         };
         let effects = vec![self.ask(&case), Effect::Deadline(case.expires.plus(1))];
         Ok((secret, (case, effects)))
@@ -199,7 +205,7 @@ impl Destination<'_> {
         case.request.request = SignedBytes::from(&request);
         case.session = SessionId(request.id().0);
         (case.state, case.attempt) = (DestinationState::Requested, attempt);
-        (case.manifest, case.delivery, case.release) = (None, None, None);
+        (case.manifest, case.source_chain, case.delivery, case.release) = (None, None, None, None);
         let effects = vec![self.ask(&case), Effect::Deadline(case.expires.plus(1))];
         Ok((secret, (case, effects)))
     }
@@ -238,10 +244,11 @@ impl Destination<'_> {
         post(Recipient::Hospital(case.source.clone()), parcel, case.session.0, Kind::Manifest)
     }
 
-    /// Takes the manifest: it opens under the session's one-time key and the source's pinned key signed it for this session.
+    /// Takes the manifest: it opens under the session's one-time key, the source's pinned key signed it for this session, and the
+    /// chain beside it certifies that key.
     ///
     /// # Errors
-    /// `manifest-invalid`, `manifest-too-large`, `unexpected-message`.
+    /// `manifest-invalid`, `manifest-too-large`, `unexpected-message`, or a certificate's rejection.
     pub fn handle_manifest(
         &self,
         mut case: DestinationCase,
@@ -256,9 +263,14 @@ impl Destination<'_> {
             .sealed
             .open(self.ctx.backend, secret, SealPurpose::Manifest, case.session.as_bytes())
             .map_err(|_| Code::ManifestInvalid)?;
-        let bytes = ManifestBody::signed(plain);
+        let plain: ManifestPlain = from_cbor("manifest", &plain, MAX_PARCEL_BYTES)?;
+        let (bytes, chain) = (plain.manifest, plain.chain);
         let manifest =
             bytes.parse()?.verify(self.ctx.backend, &case.source_keys.signing).map_err(|_| Code::ManifestInvalid)?;
+        let certified = self.trust.verify_hospital(&self.ctx, &chain)?;
+        if certified.id() != &case.source || certified.key() != &case.source_keys.signing {
+            return Err(Code::ManifestInvalid.into());
+        }
         let said = manifest.message();
         if said.proof != case.proof || said.session != case.session {
             return Err(Code::ManifestInvalid.into());
@@ -267,7 +279,7 @@ impl Destination<'_> {
             return Err(Code::ManifestTooLarge.into());
         }
         case.state = DestinationState::Receiving;
-        case.manifest = Some(bytes);
+        (case.manifest, case.source_chain) = (Some(bytes), Some(chain));
         let effects = vec![settle(case.session.0, Kind::Manifest)];
         Ok((case, effects))
     }
@@ -281,7 +293,8 @@ impl Destination<'_> {
         if case.state != DestinationState::Receiving || root != &manifest.1.merkle_root {
             return Err(Code::UnexpectedMessage.into());
         }
-        let delivery = DeliveryReceipt { proof: case.proof, manifest: manifest.0, session: case.session, time: self.ctx.now };
+        let delivery =
+            DeliveryReceipt { proof: case.proof, manifest: manifest.0, session: case.session, time: self.ctx.now };
         let delivery = Signed::sign(self.ctx.backend, &self.hospital.signing, delivery);
         let body = DeliveryBody { delivery: SignedBytes::from(&delivery), chain: self.hospital.chain.clone() };
         case.state = DestinationState::Delivered;
@@ -309,14 +322,39 @@ impl Destination<'_> {
     /// `release-invalid`, `log-evidence-invalid`, `unexpected-message`.
     pub fn handle_release(
         &self,
-        mut case: DestinationCase,
+        case: DestinationCase,
         body: ReleaseBody,
         secret: &HpkeSecretKey,
     ) -> Result<(Option<StreamKeys>, Transition), Rejection> {
+        let lodgement = self.verify_release(&case, &body)?;
+        let (hm, manifest) = self.manifest_of(&case)?;
+        let keys = open_key(&self.ctx, &lodgement.message().sealed_key, secret, hm, &case.session, &manifest);
+        let (mut case, mut effects) = hold(case, body);
+        if keys.is_none() {
+            case.revealed_key = Some(RevealedKey(*secret.to_bytes()));
+            let detail = rejection_detail(&manifest, Code::WrongKeyLodged);
+            let (case, more) = self.handle_filed(case, &Filing { detail, outcome: OutcomeClass::Rejected })?;
+            effects.extend(more);
+            return Ok((None, (case, effects)));
+        }
+        Ok((keys, (case, effects)))
+    }
+
+    /// Takes the released key without the one-time secret that would open it (this store was restored from a backup): nothing can
+    /// be filed, but the receipt that says so, `session-lost`, still ends the case for everybody.
+    ///
+    /// # Errors
+    /// As [`Destination::handle_release`].
+    pub fn hold_without_key(&self, case: DestinationCase, body: ReleaseBody) -> Result<Transition, Rejection> {
+        self.verify_release(&case, &body)?;
+        Ok(hold(case, body))
+    }
+
+    fn verify_release(&self, case: &DestinationCase, body: &ReleaseBody) -> Result<Signed<KeyLodgement>, Rejection> {
         if case.state != DestinationState::Delivered {
             return Err(Code::UnexpectedMessage.into());
         }
-        let (hm, manifest) = self.manifest_of(&case)?;
+        let (hm, _) = self.manifest_of(case)?;
         let release: Signed<KeyRelease> = self.trust.verify_authority(&self.ctx, &body.release)?;
         self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::RELEASE, release.id())?;
         let lodgement = body.lodgement.parse()?.verify(self.ctx.backend, &case.source_keys.signing);
@@ -329,24 +367,7 @@ impl Destination<'_> {
             && lodgement.message().proof == case.proof
             && lodgement.message().session == case.session
             && lodgement.message().manifest == hm;
-        if !bound {
-            return Err(Code::ReleaseInvalid.into());
-        }
-        let keys = open_key(&self.ctx, &lodgement.message().sealed_key, secret, hm, &case.session, &manifest);
-        case.release = Some(body);
-        let mut effects = vec![settle(case.proof.0, Kind::KeyRelease)];
-        if keys.is_none() {
-            case.revealed_key = Some(RevealedKey(*secret.to_bytes()));
-            let detail = rejection_detail(&manifest, Code::WrongKeyLodged);
-            let (case, more) = self.handle_filed(
-                DestinationCase { state: DestinationState::KeyHeld, ..case },
-                &Filing { detail, outcome: OutcomeClass::Rejected },
-            )?;
-            effects.extend(more);
-            return Ok((None, (case, effects)));
-        }
-        case.state = DestinationState::KeyHeld;
-        Ok((keys, (case, effects)))
+        if bound { Ok(lodgement) } else { Err(Code::ReleaseInvalid.into()) }
     }
 
     /// Recovers the stream keys after a restart.
@@ -368,7 +389,7 @@ impl Destination<'_> {
         let (hm, manifest) = self.manifest_of(&case)?;
         let mut opening = [0; 32];
         self.ctx.backend.random(&mut opening);
-        let opening = ReceiptOpening { opening: Opening(opening), detail: to_cbor(&filing.detail) };
+        let opening = ReceiptOpening { opening: Opening(opening), detail: bounded_detail(&filing.detail) };
         let commitment = Commitment::commit(RECEIPT_COMMITMENT, &opening.opening, &opening.detail);
         let receipt =
             ImportReceipt { proof: case.proof, manifest: hm, outcome: filing.outcome, commitment, time: self.ctx.now };
@@ -395,155 +416,13 @@ impl Destination<'_> {
         let effects = vec![post(Recipient::Authority, parcel, case.proof.0, Kind::CaseStatement)];
         Ok((case, effects))
     }
+}
 
-    /// The source refuses: with another attempt, or for good. The patient hears of it either way.
-    ///
-    /// # Errors
-    /// `signature-invalid`, `unknown-case`, `unexpected-message`.
-    pub fn handle_refusal(
-        &self,
-        mut case: DestinationCase,
-        body: &RefusalBody,
-        secret: Option<&HpkeSecretKey>,
-    ) -> Result<Transition, Rejection> {
-        let refusal = body.refusal.parse()?.verify(self.ctx.backend, &case.source_keys.signing);
-        let refusal = refusal.map_err(|_| Code::SignatureInvalid)?;
-        let said = refusal.message();
-        if said.subject != case.proof.0 || said.session != Some(case.session) {
-            return Err(Code::UnknownCase.into());
-        }
-        if !matches!(
-            case.state,
-            DestinationState::Requested | DestinationState::Receiving | DestinationState::Delivered
-        ) {
-            return Err(Code::UnexpectedMessage.into());
-        }
-        let full = body.detail.as_ref().zip(secret).and_then(|(sealed, secret)| {
-            let plain =
-                sealed.open(self.ctx.backend, secret, SealPurpose::RejectionDetail, case.session.as_bytes()).ok()?;
-            from_cbor::<Code>("code", &plain, 16).ok()
-        });
-        let code = full.filter(|c| c.public() == said.code).unwrap_or(said.code);
-        case.code = Some(code);
-        let mut effects = vec![settle(case.session.0, Kind::Manifest), settle(case.proof.0, Kind::KeyRelease)];
-        if said.retry && said.attempt == 0 {
-            // No attempt was opened: the same request is posted again until it is taken or the proof expires.
-            return Ok((case, Vec::new()));
-        }
-        if said.retry && case.attempt < MOST_ATTEMPTS {
-            case.state = DestinationState::AttemptFailed;
-            effects.push(Effect::Deadline(self.ctx.now.plus(PAUSE_SECONDS << case.attempt)));
-        } else {
-            case.state = DestinationState::Rejected;
-            effects.extend(self.tell_patient(&case, code));
-        }
-        Ok((case, effects))
-    }
-
-    /// The holder, or the source, revokes before the key is here.
-    ///
-    /// # Errors
-    /// `signature-invalid`, `unexpected-message` when the key is here already.
-    pub fn handle_revocation(&self, mut case: DestinationCase, body: &RevocationBody) -> Result<Transition, Rejection> {
-        verify_revocation(&self.ctx, body, &case.request.proof, &case.source_keys)?;
-        match case.state {
-            DestinationState::Requested | DestinationState::Receiving | DestinationState::Delivered => {
-                (case.state, case.code) = (DestinationState::Rejected, Some(Code::ProofRevoked));
-                let effects = vec![settle(case.session.0, Kind::Manifest), settle(case.proof.0, Kind::KeyRelease)];
-                Ok((case, effects))
-            }
-            _ => Err(Code::UnexpectedMessage.into()),
-        }
-    }
-
-    /// Gives an attempt up, signed, so that the source reports it to the authority.
-    #[must_use]
-    pub fn give_up(&self, mut case: DestinationCase, code: Code) -> Transition {
-        let retry = code.retryable();
-        let (subject, session, attempt) = (case.proof.0, Some(case.session), case.attempt);
-        let refusal = Refusal { subject, session, attempt, code: code.public(), retry, time: self.ctx.now };
-        let refusal = Signed::sign(self.ctx.backend, &self.hospital.signing, refusal);
-        let (refusal, chain) = (SignedBytes::from(&refusal), self.hospital.chain.clone());
-        let parcel = Parcel::pack(Kind::Refusal, &RefusalBody { refusal, chain, detail: None });
-        let mut effects = vec![
-            tell(Recipient::Hospital(case.source.clone()), parcel),
-            settle(case.session.0, Kind::Manifest),
-            settle(case.proof.0, Kind::KeyRelease),
-        ];
-        case.code = Some(code);
-        if !retry {
-            case.state = DestinationState::Rejected;
-            effects.extend(self.tell_patient(&case, code));
-        }
-        (case, effects)
-    }
-
-    /// Tells the patient, signed, why their presentation or case went no further.
-    #[must_use]
-    pub fn tell_patient(&self, case: &DestinationCase, code: Code) -> Option<Effect> {
-        self.refuse_patient(case.reply_to.as_deref()?, &case.patient_key, case.proof, Some(case.session), code)
-    }
-
-    /// As [`Destination::tell_patient`], for a presentation that opens no case.
-    #[must_use]
-    pub fn refuse_presentation(&self, verified: &PresentationVerified, code: Code) -> Option<Effect> {
-        let key = &verified.migration_proof().message().terms.reply_key;
-        let reply_to = verified.presentation.message().reply_to.as_deref()?;
-        self.refuse_patient(reply_to, key, verified.proof(), None, code)
-    }
-
-    fn refuse_patient(
-        &self,
-        reply_to: &str,
-        patient_key: &HpkePublicKey,
-        proof: ProofId,
-        session: Option<SessionId>,
-        code: Code,
-    ) -> Option<Effect> {
-        let retry = code.retryable();
-        let refusal = Refusal { subject: proof.0, session, attempt: 0, code: code.public(), retry, time: self.ctx.now };
-        let refusal = Signed::sign(self.ctx.backend, &self.hospital.signing, refusal);
-        let detail = SealedBytes::seal(
-            self.ctx.backend,
-            patient_key,
-            SealPurpose::RejectionDetail,
-            proof.as_bytes(),
-            &to_cbor(&code),
-        )
-        .ok();
-        let body = RefusalBody { refusal: SignedBytes::from(&refusal), chain: self.hospital.chain.clone(), detail };
-        Some(tell(Recipient::Mailbox(reply_to.to_owned()), Parcel::pack(Kind::Refusal, &body)))
-    }
-
-    /// The authority's signed end of the case.
-    ///
-    /// # Errors
-    /// `signature-invalid`, `unknown-case`, `log-evidence-invalid`; `unexpected-message` when the case has its end already.
-    pub fn handle_statement(&self, mut case: DestinationCase, body: StatementBody) -> Result<Transition, Rejection> {
-        let statement = self.trust.verify_authority(&self.ctx, &body.statement)?;
-        if statement.message().proof != case.proof {
-            return Err(Code::UnknownCase.into());
-        }
-        expect_new_end(case.statement.as_ref(), statement.message().state)?;
-        self.trust.verify_logged(&self.ctx, &body.evidence, LeafKind::STATEMENT, statement.id())?;
-        let subject = case.proof.0;
-        let decided = matches!(statement.message().state, EndState::Filed | EndState::Rejected);
-        let has_key = matches!(case.state, DestinationState::KeyHeld | DestinationState::Filed);
-        if has_key && !decided {
-            // Whoever holds the key files and answers: a late receipt still closes an unacknowledged case.
-            case.statement = Some(body);
-            return Ok((case, Vec::new()));
-        }
-        let effects = vec![
-            settle(subject, Kind::CaseStatement),
-            settle(subject, Kind::KeyRelease),
-            settle(case.session.0, Kind::Manifest),
-            Effect::NoDeadline,
-        ];
-        case.state = DestinationState::Closed;
-        case.statement = Some(body);
-        Ok((case, effects))
-    }
+/// The release is here, and with it the word of the authority: whatever was noted while we waited for it is overtaken.
+fn hold(mut case: DestinationCase, body: ReleaseBody) -> Transition {
+    (case.state, case.code, case.release) = (DestinationState::KeyHeld, None, Some(body));
+    let effects = vec![settle(case.proof.0, Kind::KeyRelease)];
+    (case, effects)
 }
 
 /// Opens the sealed record key and holds it against the manifest's commitment.
@@ -559,6 +438,21 @@ fn open_key(
     let key = RecordKey::from_bytes(plain.as_slice().try_into().ok()?);
     let keys = StreamKeys::derive(&session.0, &key);
     (keys.commitment() == manifest.key_commitment).then_some(keys)
+}
+
+/// What sealing and the opening around a detail add to it, at most. Units: bytes.
+const INNER_OVERHEAD_BYTES: usize = 128;
+
+/// The detail as it travels: where it would be too large for a receipt, the loss report goes without its lists of items and keeps
+/// every number; a report that cannot be read (the source's, of a record that was rejected unread) does not go at all.
+fn bounded_detail(detail: &ReceiptDetail) -> Vec<u8> {
+    let whole = to_cbor(detail);
+    if whole.len() + INNER_OVERHEAD_BYTES <= MAX_INNER_RECEIPT_BYTES {
+        return whole;
+    }
+    let report: Option<LossReport> = from_cbor("loss report", &detail.loss, MAX_PARCEL_BYTES).ok();
+    let loss = report.map_or_else(Vec::new, |report| to_cbor(&report.without_lists()));
+    to_cbor(&ReceiptDetail { loss, ..detail.clone() })
 }
 
 /// The inner receipt of a record of which nothing was filed.

@@ -7,8 +7,8 @@ use waybill_crypto::stream::{RecordKey, StreamKeys};
 
 use super::Evidence;
 use crate::ids::{MessageId, ProofId, SessionId, Timestamp};
-use crate::log::{LeafKind, LogEvidence};
-use crate::messages::{Chain, EndState, KeyLodgement, Manifest, MigrationProof, OutcomeClass};
+use crate::log::{CheckpointPolicy, LeafKind, LogEvidence};
+use crate::messages::{Chain, EndState, KeyLodgement, Manifest, MigrationProof, OutcomeClass, TransferBody};
 use crate::sealed::SealPurpose;
 use crate::signed::{Message, Signed, SignedBytes};
 use crate::source::open_receipt_detail;
@@ -63,32 +63,51 @@ impl Verdict {
     }
 }
 
-/// Judges a file under a root.
+/// Judges a file under a root and, where the reader has one, under the reader's own choice of log and witnesses.
 ///
-/// Certificates are judged as of the time the proof was issued; a revocation list of that time is not part of the file.
+/// Every chain is judged as of the time of the message it signed; a revocation list of that time is not part of the file.
+///
+/// Security: without `policy` the log's sentences rest on witnesses that the file itself names: whoever holds the authority's log
+/// key can make such a file. The sentences say so.
 #[must_use]
-pub fn judge(backend: &dyn Backend, root: &TrustAnchor, evidence: &Evidence) -> Verdict {
-    let mut bench =
-        Bench { backend, root, evidence, verdict: Verdict { sentences: Vec::new(), end: None, liar: None } };
+pub fn judge(
+    backend: &dyn Backend,
+    root: &TrustAnchor,
+    policy: Option<&CheckpointPolicy>,
+    evidence: &Evidence,
+) -> Verdict {
+    let verdict = Verdict { sentences: Vec::new(), end: None, liar: None };
+    let mut bench = Bench { backend, root, policy, evidence, verdict };
     bench.run();
     bench.verdict
+}
+
+/// Whether two policies ask for the same signatures, in whatever order they name them.
+fn same_policy(one: &CheckpointPolicy, other: &CheckpointPolicy) -> bool {
+    let covers = |a: &CheckpointPolicy, b: &CheckpointPolicy| a.witnesses().iter().all(|w| b.witnesses().contains(w));
+    one.log_key() == other.log_key() && one.quorum() == other.quorum() && covers(one, other) && covers(other, one)
 }
 
 struct Bench<'a> {
     backend: &'a dyn Backend,
     root: &'a TrustAnchor,
+    policy: Option<&'a CheckpointPolicy>,
     evidence: &'a Evidence,
     verdict: Verdict,
 }
 
 impl Bench<'_> {
     fn run(&mut self) {
+        if let Some(policy) = self.policy {
+            let same = same_policy(policy, &self.evidence.log);
+            self.rule("log-policy", "The file relies on the log and the witnesses asked for.", "you", same);
+        }
         let authority = self.authority();
         let proof = authority.as_ref().and_then(|key| self.proof(key));
         if let (Some(authority), Some(proof)) = (authority, proof) {
-            self.delegation(&proof);
+            let voucher = self.delegation(&proof);
             let session = self.request(&proof);
-            let source = self.source_key(&proof);
+            let source = self.source_key(&proof, voucher.as_ref());
             self.grant(&authority, &proof, session);
             let manifest = self.manifest(source.as_ref(), &proof, session);
             self.exchange(&authority, source.as_ref(), &proof, manifest.as_ref(), session);
@@ -123,7 +142,35 @@ impl Bench<'_> {
     }
 
     fn logged(&self, evidence: &LogEvidence, kind: LeafKind, message: MessageId) -> bool {
-        evidence.verify(self.backend, &self.evidence.log, kind, &message.0).is_ok()
+        evidence.verify(self.backend, self.log(), kind, &message.0).is_ok()
+    }
+
+    /// The log and witnesses that count: the reader's, or else the file's.
+    fn log(&self) -> &CheckpointPolicy {
+        self.policy.unwrap_or(&self.evidence.log)
+    }
+
+    fn logged_rule(&mut self, check: &'static str, text: &str, holds: bool) {
+        let witnesses: Vec<_> = self.log().witnesses().iter().map(|w| w.name().as_str()).collect();
+        let (names, quorum) = (witnesses.join(", "), self.log().quorum());
+        let named_by = if self.policy.is_some() { "" } else { ", named by this file" };
+        let text = format!("{text}, seen by at least {quorum} of {} witnesses ({names}{named_by}).", witnesses.len());
+        self.rule(check, text, "the log and its witnesses", holds);
+    }
+
+    /// The authority's word of that time counts if its key was certified then: by a chain in the file that was valid then, or, for
+    /// a certificate renewed in mid-case, because it was certified both before (with the proof) and after (with its description).
+    fn authority_said(&self, at: Timestamp) -> bool {
+        let certified = |chain, at| self.chain(chain, Profile::ProofSigning, at).is_some();
+        let (before, after) = (&self.evidence.proof.chain, &self.evidence.authority.chain);
+        let described = self.described_at();
+        certified(before, at)
+            || certified(after, at)
+            || ((self.issued_at()..=described).contains(&at) && certified(after, described))
+    }
+
+    fn described_at(&self) -> Timestamp {
+        self.evidence.authority.statement.parse().map_or(Timestamp(0), |s| s.peek().time)
     }
 
     fn issued_at(&self) -> Timestamp {
@@ -132,11 +179,15 @@ impl Bench<'_> {
 
     fn authority(&mut self) -> Option<VerifyingKey> {
         let body = &self.evidence.authority;
-        let at = self.issued_at();
-        let found = self.chain(&body.chain, Profile::ProofSigning, at).and_then(|(subject, key)| {
+        // The description may be older than the chain beside it, which was renewed since; never younger.
+        let described = self.described_at();
+        let certified = self
+            .chain(&body.chain, Profile::ProofSigning, described)
+            .or_else(|| self.chain(&body.chain, Profile::ProofSigning, self.issued_at().max(described)));
+        let found = certified.and_then(|(subject, key)| {
             let statement = self.verify(&body.statement, &key)?;
             let said = statement.message();
-            let log = &self.evidence.log;
+            let log = self.log();
             let same_log = said.log_origin == log.origin().as_str() && &said.log_key == log.log_key().public_key();
             (said.authority.as_str() == subject && same_log).then_some((subject, key))
         });
@@ -162,38 +213,34 @@ impl Bench<'_> {
         self.rule("proof", text, "the authority's proof-signing key", proof.is_some());
         let proof = proof?;
         let logged = self.logged(&bundle.evidence, LeafKind::PROOF, proof.id());
-        let text =
-            format!("The proof stands in the public log at index {}, seen by the witnesses.", bundle.evidence.index);
-        self.rule("proof-logged", text, "the log and its witnesses", logged);
+        let text = format!("The proof stands in the public log at index {}", bundle.evidence.index);
+        self.logged_rule("proof-logged", &text, logged);
         Some(proof)
     }
 
-    fn delegation(&mut self, proof: &Signed<MigrationProof>) {
+    /// Gives the key that vouched, if it did.
+    fn delegation(&mut self, proof: &Signed<MigrationProof>) -> Option<VerifyingKey> {
         let terms = &proof.message().terms;
         let Some(body) = &self.evidence.delegation else {
-            return self.say(
-                "delegation",
-                "The patient delegated exactly this.",
-                "the delegation key",
-                Finding::Absent,
-            );
+            self.say("delegation", "The patient delegated exactly this.", "the delegation key", Finding::Absent);
+            return None;
         };
         let delegated = self.verify(&body.delegation, &body.key).is_some_and(|d| {
             d.id() == proof.message().delegation
                 && &d.message().terms == terms
                 && d.message().delegation_key == body.key.thumbprint()
         });
-        let vouched = self.chain(&body.voucher.chain, Profile::HospitalSigning, proof.message().issued_at).is_some_and(
-            |(id, key)| {
-                self.verify(&body.voucher.voucher, &key).is_some_and(|v| {
-                    let v = v.message();
-                    id == terms.source.as_str()
-                        && v.source == terms.source
-                        && v.delegation_key == body.key.thumbprint()
-                        && v.com_source == terms.com_source
-                })
-            },
-        );
+        // The authority verified the voucher when it issued the proof: that is the voucher's time.
+        let vouched = self.chain(&body.voucher.chain, Profile::HospitalSigning, proof.message().issued_at);
+        let vouched = vouched.filter(|(id, key)| {
+            self.verify(&body.voucher.voucher, key).is_some_and(|v| {
+                let v = v.message();
+                id == terms.source.as_str()
+                    && v.source == terms.source
+                    && v.delegation_key == body.key.thumbprint()
+                    && v.com_source == terms.com_source
+            })
+        });
         self.rule(
             "delegation",
             "The holder of the delegation key delegated exactly this.",
@@ -201,7 +248,8 @@ impl Bench<'_> {
             delegated,
         );
         let text = format!("{} vouched that the delegation key is held by a patient registered there.", terms.source);
-        self.rule("voucher", text, terms.source.as_str(), vouched);
+        self.rule("voucher", text, terms.source.as_str(), vouched.is_some());
+        vouched.map(|(_, key)| key)
     }
 
     fn request(&mut self, proof: &Signed<MigrationProof>) -> Option<SessionId> {
@@ -212,7 +260,7 @@ impl Bench<'_> {
             return None;
         };
         let request = self
-            .chain(&body.chain, Profile::HospitalSigning, proof.message().issued_at)
+            .chain_of_request(body)
             .filter(|(id, _)| id == to.as_str())
             .and_then(|(_, key)| self.verify(&body.request, &key).filter(|r| r.message().keys.signing == key))
             .filter(|r| r.message().proof.0 == proof.id().0 && r.message().consent == body.consent.digest())
@@ -221,19 +269,40 @@ impl Bench<'_> {
         request.map(|r| SessionId(r.id().0))
     }
 
-    fn source_key(&mut self, proof: &Signed<MigrationProof>) -> Option<VerifyingKey> {
+    fn chain_of_request(&self, body: &TransferBody) -> Option<(String, VerifyingKey)> {
+        self.chain(&body.chain, Profile::HospitalSigning, body.request.parse().ok()?.peek().time)
+    }
+
+    /// The source's key is the one that vouched for the patient. A file without the patient's delegation cannot show that; then it
+    /// rests on the authority, which certifies keys.
+    fn source_key(&mut self, proof: &Signed<MigrationProof>, voucher: Option<&VerifyingKey>) -> Option<VerifyingKey> {
         let from = &proof.message().terms.source;
+        let text = match voucher {
+            Some(_) => format!("The source's signing key is {from}'s, the one that vouched for the patient."),
+            None => format!("The source's signing key is {from}'s, as certified by the authority."),
+        };
         let Some(signer) = self.evidence.source.as_ref() else {
-            self.say("source-key", format!("The source's signing key is {from}'s."), "certified by the root", Finding::Absent);
+            self.say("source-key", text, "certified by the root", Finding::Absent);
             return None;
         };
         let key = self
-            .chain(&signer.chain, Profile::HospitalSigning, proof.message().issued_at)
+            .source_times(proof)
+            .into_iter()
+            .find_map(|at| self.chain(&signer.chain, Profile::HospitalSigning, at))
             .filter(|(id, key)| id == from.as_str() && key == &signer.keys.signing)
-            .map(|(_, key)| key);
-        let text = format!("The source's signing key is {from}'s.");
+            .map(|(_, key)| key)
+            .filter(|key| voucher.is_none_or(|voucher| voucher == key));
         self.rule("source-key", text, "certified by the root", key.is_some());
         key
+    }
+
+    /// When the source signed: after it froze the record, before the authority released the key.
+    fn source_times(&self, proof: &Signed<MigrationProof>) -> Vec<Timestamp> {
+        let frozen = self.evidence.manifest.as_ref().and_then(|m| m.parse().ok()).map(|m| m.peek().snapshot_at);
+        let released =
+            self.evidence.release.as_ref().and_then(|r| r.release.parse().ok()).map(|release| release.peek().time);
+        let times: Vec<_> = frozen.into_iter().chain(released).collect();
+        if times.is_empty() { vec![proof.message().issued_at] } else { times }
     }
 
     fn grant(&mut self, authority: &VerifyingKey, proof: &Signed<MigrationProof>, session: Option<SessionId>) {
@@ -245,10 +314,11 @@ impl Bench<'_> {
             g.message().proof.0 == proof.id().0
                 && Some(g.message().session) == session
                 && g.message().to == proof.message().terms.destination
+                && self.authority_said(g.message().time)
         });
         let logged = grant.as_ref().is_some_and(|g| self.logged(&body.evidence, LeafKind::GRANT, g.id()));
         self.rule("grant", text, "the authority", grant.is_some());
-        self.rule("grant-logged", "The grant stands in the public log.", "the log and its witnesses", logged);
+        self.logged_rule("grant-logged", "The grant stands in the public log", logged);
     }
 
     fn manifest(
@@ -310,6 +380,7 @@ impl Bench<'_> {
             r.message().proof.0 == proof.id().0
                 && lodgement_id == Some(r.message().lodgement)
                 && delivery.as_ref().is_none_or(|d| d.id() == r.message().delivery)
+                && self.authority_said(r.message().time)
         });
         let logged = release.as_ref().is_some_and(|r| self.logged(&body.evidence, LeafKind::RELEASE, r.id()));
         self.rule(
@@ -318,7 +389,7 @@ impl Bench<'_> {
             "the authority",
             release.is_some(),
         );
-        self.rule("release-logged", "The release stands in the public log.", "the log and its witnesses", logged);
+        self.logged_rule("release-logged", "The release stands in the public log", logged);
         if let (Some(lodged), Some(manifest)) = (lodged, manifest) {
             self.revealed(&lodged, manifest, session, terms.source.as_str());
         }
@@ -333,7 +404,7 @@ impl Bench<'_> {
 
     fn destination_key(&self, proof: &Signed<MigrationProof>) -> Option<VerifyingKey> {
         let request = self.evidence.request.as_ref()?;
-        self.chain(&request.chain, Profile::HospitalSigning, proof.message().issued_at)
+        self.chain_of_request(request)
             .filter(|(id, _)| id == proof.message().terms.destination.as_str())
             .map(|(_, key)| key)
     }
@@ -386,12 +457,14 @@ impl Bench<'_> {
         let Some(body) = &self.evidence.statement else {
             return self.say("statement", "The authority signed how the case ended.", "the authority", Finding::Absent);
         };
-        let statement = self.verify(&body.statement, authority).filter(|s| s.message().proof.0 == proof.id().0);
+        let statement = self
+            .verify(&body.statement, authority)
+            .filter(|s| s.message().proof.0 == proof.id().0 && self.authority_said(s.message().time));
         let logged = statement.as_ref().is_some_and(|s| self.logged(&body.evidence, LeafKind::STATEMENT, s.id()));
         let state = statement.as_ref().map(|s| s.message().state);
         let text = format!("The case ended: {}.", state.map_or("?", EndState::as_str));
         self.rule("statement", text, "the authority", statement.is_some());
-        self.rule("statement-logged", "The end stands in the public log.", "the log and its witnesses", logged);
+        self.logged_rule("statement-logged", "The end stands in the public log", logged);
         self.verdict.end = state.filter(|_| logged);
         self.receipt(proof, manifest, statement.and_then(|s| s.message().cause), state);
     }
@@ -413,8 +486,9 @@ impl Bench<'_> {
         let expected = if state == Some(EndState::Filed) { OutcomeClass::Filed } else { OutcomeClass::Rejected };
         // The receipt counts under the key the request was signed with, not under any certificate of the same name.
         let pinned = self.destination_key(proof);
+        let signed_at = body.receipt.parse().map_or(Timestamp(0), |r| r.peek().time);
         let receipt = self
-            .chain(&body.chain, Profile::HospitalSigning, proof.message().issued_at)
+            .chain(&body.chain, Profile::HospitalSigning, signed_at)
             .filter(|(id, key)| *id == to && pinned.as_ref().is_none_or(|p| p == key))
             .and_then(|(_, key)| self.verify(&body.receipt, &key))
             .filter(|r| r.message().proof.0 == proof.id().0 && Some(r.id()) == cause && r.message().outcome == expected)
@@ -445,13 +519,19 @@ impl Bench<'_> {
         } else {
             // A hospital may revoke only if the proof names it.
             let terms = &proof.message().terms;
-            self.chain(&body.chain, Profile::HospitalSigning, proof.message().issued_at)
+            let signed_at = body.revocation.parse().map_or(Timestamp(0), |r| r.peek().time);
+            self.chain(&body.chain, Profile::HospitalSigning, signed_at)
                 .filter(|(id, _)| id == terms.source.as_str() || id == terms.destination.as_str())
                 .map(|(_, key)| key)
         };
         let holds = key
             .and_then(|key| self.verify(&body.revocation, &key))
             .is_some_and(|r| r.message().proof == ProofId(proof.id().0));
-        self.rule("revocation", "The holder, or a hospital of the case, revoked the proof.", "the revocation key or a hospital", holds);
+        self.rule(
+            "revocation",
+            "The holder, or a hospital of the case, revoked the proof.",
+            "the revocation key or a hospital",
+            holds,
+        );
     }
 }

@@ -116,9 +116,10 @@ impl Evidence {
         }
     }
 
-    /// What the source holds of a case.
+    /// What the source holds of a case; `own` are its keys, with the chain of today where the case keeps none of its own time.
     #[must_use]
     pub fn of_source(authority: AuthorityStatementBody, log: CheckpointPolicy, case: &SourceCase, own: Signer) -> Self {
+        let own = Signer { chain: case.chain.clone().unwrap_or(own.chain), keys: own.keys };
         Self {
             request: Some(case.request.clone()),
             grant: case.grant.clone(),
@@ -133,8 +134,10 @@ impl Evidence {
     /// What the destination holds of a case.
     #[must_use]
     pub fn of_destination(authority: AuthorityStatementBody, log: CheckpointPolicy, case: &DestinationCase) -> Self {
+        let source = case.source_chain.clone().map(|chain| Signer { keys: case.source_keys.clone(), chain });
         Self {
             request: Some(case.request.clone()),
+            source,
             manifest: case.manifest.clone(),
             delivery: case.delivery.clone(),
             release: case.release.clone(),

@@ -1,7 +1,7 @@
 //! Login with mutual authentication in one round trip, and the voucher it can yield.
 
 use minicbor::{Decode, Encode};
-use waybill_crypto::commitment::Commitment;
+use waybill_crypto::commitment::{Commitment, Opening};
 use waybill_crypto::keys::{Digest, HpkePublicKey};
 use waybill_crypto::pseudonym::Pseudonym;
 
@@ -24,6 +24,9 @@ pub enum Purpose {
         /// Commitment to the pseudonym at this hospital.
         #[n(1)]
         com_source: Commitment,
+        /// Opens it: the hospital vouches only for a commitment to the pseudonym that asks.
+        #[n(2)]
+        opening: Opening,
     },
     /// Ask what the hospital holds: counts by type.
     #[n(1)]

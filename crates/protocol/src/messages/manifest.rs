@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use waybill_crypto::keys::{Digest, HpkePublicKey};
 use waybill_crypto::lthash::RecordDigest;
 
+use super::Chain;
 use crate::ids::{ProofId, SessionId, Timestamp};
 use crate::sealed::SealedBytes;
 use crate::signed::{Message, SignedBytes};
@@ -93,6 +94,18 @@ impl fmt::Debug for Manifest {
     }
 }
 
+/// The plaintext of what is posted to the destination.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ManifestPlain {
+    /// The signed manifest.
+    #[n(0)]
+    pub manifest: SignedBytes<Manifest>,
+    /// The source's signing certificate and issuing certificate: with them the destination can show who signed.
+    #[n(1)]
+    pub chain: Chain,
+}
+
 /// What is posted to the destination: the session in the clear (which one-time key opens it), the signed manifest sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -100,15 +113,7 @@ pub struct ManifestBody {
     /// The session.
     #[n(0)]
     pub session: SessionId,
-    /// The signed manifest, sealed to the session key.
+    /// [`ManifestPlain`], sealed to the session key.
     #[n(1)]
     pub sealed: SealedBytes,
-}
-
-impl ManifestBody {
-    /// Interprets an opened seal.
-    #[must_use]
-    pub fn signed(plaintext: Vec<u8>) -> SignedBytes<Manifest> {
-        SignedBytes::from(plaintext)
-    }
 }

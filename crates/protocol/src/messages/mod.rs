@@ -19,8 +19,8 @@ pub use ending::{
 };
 pub use lodgement::{DeliveryBody, DeliveryReceipt, KeyLodgement, KeyRelease, LodgementBody, ReleaseBody};
 pub use login::{LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Voucher, VoucherGrant};
-pub use manifest::{Manifest, ManifestBody, TypeCount};
-pub use receipt::{ImportReceipt, OutcomeClass, ReceiptBody, ReceiptDetail, ReceiptOpening};
+pub use manifest::{Manifest, ManifestBody, ManifestPlain, TypeCount};
+pub use receipt::{ImportReceipt, MAX_INNER_RECEIPT_BYTES, OutcomeClass, ReceiptBody, ReceiptDetail, ReceiptOpening};
 pub use registration::{
     AuthorityStatement, AuthorityStatementBody, Registration, RegistrationAnswer, RegistrationBody, Relation,
 };

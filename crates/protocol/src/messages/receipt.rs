@@ -12,6 +12,9 @@ use crate::rejection::Code;
 use crate::sealed::SealedBytes;
 use crate::signed::{Message, SignedBytes};
 
+/// The largest sealed part of a receipt: the statement that ends a case carries two of them to three mailboxes. Units: bytes.
+pub const MAX_INNER_RECEIPT_BYTES: usize = 256 * 1024;
+
 /// All that authority and log learn of the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
@@ -110,10 +113,10 @@ pub struct ReceiptBody {
     /// The destination's signing certificate and issuing certificate.
     #[n(1)]
     pub chain: Chain,
-    /// [`ReceiptOpening`] sealed to the source's one-time reply key.
+    /// [`ReceiptOpening`] sealed to the source's one-time reply key. Bytes: at most [`MAX_INNER_RECEIPT_BYTES`].
     #[n(2)]
     pub for_source: SealedBytes,
-    /// [`ReceiptOpening`] sealed to the delegation's reply key.
+    /// [`ReceiptOpening`] sealed to the delegation's reply key. Bytes: at most [`MAX_INNER_RECEIPT_BYTES`].
     #[n(3)]
     pub for_patient: SealedBytes,
 }

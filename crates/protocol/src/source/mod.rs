@@ -20,9 +20,9 @@ use waybill_record::scope::Scope;
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::{Checkpoint, CosignedCheckpoint, LeafKind, verify_consistency};
 use crate::messages::{
-    EndState, Grant, GrantBody, KeyLodgement, LodgementBody, Manifest, ManifestBody, OutcomeClass, ProofBundle,
-    ReceiptDetail, ReceiptOpening, Redeem, RedeemBody, Refusal, RefusalBody, RevocationBody, Standing, StatementBody,
-    TransferBody, TypeCount,
+    Chain, EndState, Grant, GrantBody, KeyLodgement, LodgementBody, Manifest, ManifestBody, ManifestPlain,
+    OutcomeClass, ProofBundle, ReceiptDetail, ReceiptOpening, Redeem, RedeemBody, Refusal, RefusalBody, RevocationBody,
+    Standing, StatementBody, TransferBody, TypeCount,
 };
 use crate::migration::{Effect, Recipient, SourceState, post, settle, tell};
 use crate::registrar::{HospitalIdentity, LocalPatient};
@@ -116,6 +116,9 @@ pub struct SourceCase {
     /// When we asked the authority, by our clock: no honest grant is older.
     #[n(21)]
     pub redeemed_at: Timestamp,
+    /// Our chain when we signed manifest and lodgement: evidence needs that one, not a later renewal.
+    #[n(22)]
+    pub chain: Option<Chain>,
 }
 
 /// The right to read the record of one case: the authority granted, freshly and in the witnessed log.
@@ -170,6 +173,13 @@ pub struct Staged {
     pub reply_key: HpkePublicKey,
 }
 
+/// What became of our copy of the inner receipt.
+enum Inner {
+    Opened(ReceiptOpening),
+    Unread,
+    Garbage,
+}
+
 /// A new row with what else must happen.
 pub type Transition = (SourceCase, Vec<Effect>);
 
@@ -202,6 +212,7 @@ impl Source<'_> {
             manifest_parcel: None,
             known: known.map(Checkpoint::to_text),
             redeemed_at: self.ctx.now,
+            chain: None,
             request: consent.into_body(),
         };
         let mut effects = vec![Effect::Deadline(case.expires.plus(1))];
@@ -313,7 +324,8 @@ impl Source<'_> {
         let seal = |to: &HpkePublicKey, purpose, bound: &[u8], plain: &[u8]| {
             SealedBytes::seal(self.ctx.backend, to, purpose, bound, plain).map_err(|_| Rejection::from(Code::Malformed))
         };
-        let sealed = seal(&case.session_key, SealPurpose::Manifest, case.session.as_bytes(), manifest.bytes())?;
+        let plain = ManifestPlain { manifest: SignedBytes::from(&manifest), chain: self.hospital.chain.clone() };
+        let sealed = seal(&case.session_key, SealPurpose::Manifest, case.session.as_bytes(), &to_cbor(&plain))?;
         let manifest_parcel = Parcel::pack(Kind::Manifest, &ManifestBody { session: case.session, sealed });
         let sealed_key = seal(&case.session_key, SealPurpose::RecordKey, hm.as_bytes(), staged.key.expose())?;
         let lodgement = KeyLodgement { proof: case.proof, manifest: hm, session: case.session, sealed_key };
@@ -321,7 +333,8 @@ impl Source<'_> {
         let sealed = seal(lodgement_to, SealPurpose::KeyLodgement, case.proof.as_bytes(), lodgement.bytes())?;
         let lodgement_parcel = Parcel::pack(Kind::KeyLodgement, &LodgementBody { proof: case.proof, sealed });
         case.state = SourceState::Lodged;
-        case.manifest = Some(SignedBytes::from(&manifest));
+        case.manifest = Some(plain.manifest);
+        case.chain = Some(plain.chain);
         case.lodgement = Some(SignedBytes::from(&lodgement));
         case.manifest_parcel = Some(manifest_parcel.clone().into());
         let destination = Recipient::Hospital(case.destination.clone());
@@ -339,7 +352,8 @@ impl Source<'_> {
         Some(tell(Recipient::Hospital(case.destination.clone()), parcel.to_vec()))
     }
 
-    /// The authority's signed end of the case, with the destination's receipt where there is one.
+    /// The authority's signed end of the case, with the destination's receipt where there is one. The outer receipt decides; with
+    /// an inner one that does not open the case closes with code `receipt-invalid`.
     ///
     /// # Errors
     /// `signature-invalid`, `log-evidence-invalid`, `receipt-invalid`; `unexpected-message` when the case has its end already.
@@ -360,9 +374,14 @@ impl Source<'_> {
             case.statement = Some(body);
             return Ok((case, Vec::new()));
         }
-        if let Some(opening) = self.open_receipt(&case, &body, statement.message().state, reply_secret)? {
-            case.receipt = Some(opening);
-        }
+        case.receipt = match self.open_receipt(&case, &body, statement.message().state, reply_secret)? {
+            Inner::Opened(opening) => Some(opening),
+            Inner::Unread => None,
+            Inner::Garbage => {
+                case.code = Some(Code::ReceiptInvalid);
+                None
+            }
+        };
         case.state = SourceState::Closed;
         case.statement = Some(body);
         let subject = case.proof.0;
@@ -376,11 +395,11 @@ impl Source<'_> {
         body: &StatementBody,
         state: EndState,
         reply_secret: Option<&HpkeSecretKey>,
-    ) -> Result<Option<ReceiptOpening>, Rejection> {
+    ) -> Result<Inner, Rejection> {
         let outcome = match state {
             EndState::Filed => OutcomeClass::Filed,
             EndState::Rejected => OutcomeClass::Rejected,
-            _ => return Ok(None),
+            _ => return Ok(Inner::Unread),
         };
         let receipt = body.receipt.as_ref().ok_or(Code::ReceiptInvalid)?;
         let hm = case.manifest.as_ref().ok_or(Code::ReceiptInvalid)?.parse()?.message_id();
@@ -391,12 +410,12 @@ impl Source<'_> {
             return Err(Code::ReceiptInvalid.into());
         }
         // Without the one-time secret (restored from a backup) the outer receipt still closes the case.
-        let Some(secret) = reply_secret else { return Ok(None) };
-        let plain = receipt
-            .for_source
-            .open(self.ctx.backend, secret, SealPurpose::ReceiptSource, said.manifest.as_bytes())
-            .map_err(|_| Code::ReceiptInvalid)?;
-        open_receipt_detail(&plain, &said.commitment).map(|(opening, _)| Some(opening))
+        let Some(secret) = reply_secret else { return Ok(Inner::Unread) };
+        let plain =
+            receipt.for_source.open(self.ctx.backend, secret, SealPurpose::ReceiptSource, said.manifest.as_bytes());
+        // What a destination seals badly must not keep a case open that its signed receipt ends.
+        let opened = plain.ok().and_then(|plain| open_receipt_detail(&plain, &said.commitment).ok());
+        Ok(opened.map_or(Inner::Garbage, |(opening, _)| Inner::Opened(opening)))
     }
 
     /// Refuses a request before anything left: publicly with the generic code, to the verified counterpart sealed with the full.
@@ -425,7 +444,7 @@ impl Source<'_> {
             seal_to,
             SealPurpose::RejectionDetail,
             session.as_bytes(),
-            &to_cbor(&code),
+            &to_cbor(&code.for_counterpart()),
         )
         .ok();
         let (refusal, chain) = (SignedBytes::from(&refusal), self.hospital.chain.clone());
@@ -450,8 +469,9 @@ impl Source<'_> {
             return Err(Code::UnknownCase.into());
         }
         match case.state {
-            SourceState::Redeeming | SourceState::AwaitingReview | SourceState::Granted => {}
-            SourceState::Lodged if by_destination => {}
+            SourceState::Redeeming | SourceState::AwaitingReview => {}
+            // Once the authority has granted, it takes its word back by a signed end only.
+            SourceState::Granted | SourceState::Lodged if by_destination => {}
             _ => return Err(Code::UnexpectedMessage.into()),
         }
         // A redemption can overtake the report that the attempt before it failed: then it is not spent, only early.

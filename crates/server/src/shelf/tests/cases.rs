@@ -57,6 +57,7 @@ fn source_case(number: u8, local: &LocalPatient, scope: &Scope) -> SourceCase {
         manifest_parcel: None,
         known: None,
         redeemed_at: NOW,
+        chain: None,
         destination_keys: keys,
     }
 }
@@ -83,6 +84,7 @@ fn destination_case(name: &str, number: u8, local: &LocalPatient, scope: &Scope)
         statement: None,
         revealed_key: None,
         reply_to: None,
+        source_chain: None,
         source_keys: keys,
     }
 }
