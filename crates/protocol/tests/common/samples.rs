@@ -136,7 +136,11 @@ fn visit_front_desk(v: &mut impl Visitor) {
             expires: TIME,
         },
     );
-    let purpose = Purpose::Voucher { delegation_key: digest(0x14), com_source: Commitment(digest(1)) };
+    let purpose = Purpose::Voucher {
+        delegation_key: digest(0x14),
+        com_source: Commitment(digest(1)),
+        opening: Opening::from_bytes(counting(0x1a)),
+    };
     v.visit(
         "LoginRequest",
         LoginRequest {
