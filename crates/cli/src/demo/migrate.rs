@@ -8,6 +8,7 @@ use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::metered::scope;
 use waybill_protocol::evidence::{Evidence, MAX_EVIDENCE_BYTES};
 use waybill_protocol::ids::{HospitalId, ProofId};
+use waybill_protocol::log::CheckpointPolicy;
 use waybill_protocol::messages::{DelegationBody, EndState, Terms};
 use waybill_protocol::patient::Wish;
 use waybill_protocol::rejection::Code;
@@ -48,6 +49,8 @@ pub struct Stageplay<'a> {
     pub scope: &'a Scope,
     /// The authority's root.
     pub root: &'a TrustAnchor,
+    /// The log and the witnesses that evidence is judged under.
+    pub policy: &'a CheckpointPolicy,
     /// Where people look.
     pub console: &'a Console,
     /// Whether each stage is told.
@@ -325,7 +328,7 @@ impl Stageplay<'_> {
         let bytes = evidence.to_bytes();
         let file = files.at("evidence.cbor");
         write(&file, &bytes)?;
-        let verdict = judge_bytes(&bytes, self.root);
+        let verdict = judge_bytes(&bytes, self.root, Some(self.policy));
         report.require("the evidence holds", verdict.holds && verdict.end == Some("filed"));
         let file = files.kept.then(|| file.display().to_string());
         report.evidence = Some(EvidenceReport { bytes: bytes.len() as u64, file, verdict });

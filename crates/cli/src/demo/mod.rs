@@ -32,6 +32,8 @@ use report::{FORMAT, PUBLISHED, Report};
 
 /// The generated record of a demo without `--record`.
 const SAMPLE: SampleSize = SampleSize { resources: 240, attachments: 3, attachment_bytes: 400_000 };
+/// The record of the relative whom it names; the generator links patients 0 and 1.
+const RELATIVE: SampleSize = SampleSize { resources: 20, attachments: 0, attachment_bytes: 0 };
 const SAMPLE_SEED: u64 = 2026;
 /// Up to this many patients, every stage and table is shown; above, one line each.
 const TOLD_IN_FULL: usize = 3;
@@ -141,9 +143,9 @@ async fn play(
     if let Some(out) = &plan.out {
         authority::copy(&network.root(), &out.join(ROOT_FILE))?;
     }
-    let root = read_root(&network.root())?;
+    let (root, policy) = (read_root(&network.root())?, network.policy()?);
     let in_full = patients.len() <= TOLD_IN_FULL;
-    let stageplay = Stageplay { network, scope: &plan.scope, root: &root, console, verbose: in_full };
+    let stageplay = Stageplay { network, scope: &plan.scope, root: &root, policy: &policy, console, verbose: in_full };
     let mut report = Report {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION"),
@@ -186,7 +188,7 @@ async fn load(
     if !plan.context.is_empty() {
         loads.push(hospital::load(&admin, &plan.context, true).await?);
     }
-    let records = if plan.records.is_empty() { vec![sample(network.folder())?] } else { plan.records.clone() };
+    let records = if plan.records.is_empty() { samples(network.folder())? } else { plan.records.clone() };
     loads.push(hospital::load(&admin, &records, false).await?);
     drop(progress);
     let mut patients: Vec<String> = loads
@@ -204,18 +206,22 @@ async fn load(
         }
         patients.retain(|id| args.patient.contains(id));
     } else if plan.records.is_empty() {
-        // The generated record names a relative, whose own record must stay.
         let own = Generator::new(SAMPLE_SEED).patient(0, SAMPLE).id();
         patients.retain(|id| *id == own);
     }
     Ok((loads, patients))
 }
 
-fn sample(folder: &Path) -> Result<PathBuf, Failure> {
-    let path = folder.join("generated.json");
-    let cannot = |e| Failure::environment("the generated record cannot be written", e);
-    let mut sink = std::io::BufWriter::new(std::fs::File::create_new(&path).map_err(cannot)?);
-    Generator::new(SAMPLE_SEED).patient(0, SAMPLE).write(SampleForm::TransactionBundle, &mut sink).map_err(cannot)?;
-    std::io::Write::flush(&mut sink).map_err(cannot)?;
-    Ok(path)
+/// The generated patient and a relative, whom the record names and whose own record must stay.
+fn samples(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let generator = Generator::new(SAMPLE_SEED);
+    let write = |(index, size): (u64, SampleSize)| {
+        let path = folder.join(format!("generated-{index}.json"));
+        let mut sink = std::io::BufWriter::new(std::fs::File::create_new(&path)?);
+        generator.patient(index, size).write(SampleForm::TransactionBundle, &mut sink)?;
+        std::io::Write::flush(&mut sink)?;
+        Ok(path)
+    };
+    let paths: std::io::Result<Vec<PathBuf>> = [(0, SAMPLE), (1, RELATIVE)].into_iter().map(write).collect();
+    paths.map_err(|e| Failure::environment("the generated record cannot be written", e))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use waybill_protocol::ids::HospitalId;
-use waybill_protocol::log::{CheckpointPolicy, NoteKey};
+use waybill_protocol::log::{CheckpointPolicy, LogError, NoteKey};
 use waybill_server::files;
 use waybill_wallet::TrustSettings;
 
@@ -158,21 +158,27 @@ impl Network {
         &self.authority_url
     }
 
+    /// The log and the witnesses that everybody in this network believes.
+    ///
+    /// # Errors
+    /// [`Failure`] when a key of the network does not read back.
+    pub fn policy(&self) -> Result<CheckpointPolicy, Failure> {
+        let bad = |e: LogError| Failure::failed("a verifier key does not read back").caused_by(e);
+        let log: NoteKey = self.log_key.parse().map_err(bad)?;
+        let witness: NoteKey = self.witness_key.parse().map_err(bad)?;
+        CheckpointPolicy::new(log, vec![witness], 1)
+            .map_err(|e| Failure::failed("the log policy is impossible").caused_by(e))
+    }
+
     /// What a wallet pins of the authority.
     ///
     /// # Errors
     /// [`Failure`] when a key of the network does not read back.
     pub fn trust(&self) -> Result<TrustSettings, Failure> {
-        let bad =
-            |e: waybill_protocol::log::LogError| Failure::failed("a verifier key does not read back").caused_by(e);
-        let log: NoteKey = self.log_key.parse().map_err(bad)?;
-        let witness: NoteKey = self.witness_key.parse().map_err(bad)?;
-        let policy = CheckpointPolicy::new(log, vec![witness], 1)
-            .map_err(|e| Failure::failed("the log policy is impossible").caused_by(e))?;
-        let root = files::read_certificate(&self.root())
-            .map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+        let root = files::read_certificate(&self.root());
+        let root = root.map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
         let name = HospitalId::parse(AUTHORITY).expect("the authority's name is well formed");
-        Ok(TrustSettings::new(name, self.authority_mailbox.clone(), root, policy))
+        Ok(TrustSettings::new(name, self.authority_mailbox.clone(), root, self.policy()?))
     }
 
     /// Who owns a mailbox; whatever belongs to no server is the patient's.

@@ -1,11 +1,9 @@
 //! Whole migrations over real sockets with the real processes.
 
-mod common;
-
 use std::path::Path;
 use std::time::Duration;
 
-use common::{program, sample, stderr, waybill};
+use crate::common::{program, sample, stderr, waybill};
 use serde_json::Value;
 use waybill_cli::console::Console;
 use waybill_cli::demo::children::{Servant, Tie};
@@ -74,7 +72,7 @@ fn flipped_bits_are_noticed(out: &Path, home: &Path) {
     for at in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
         let mut bad = bytes.clone();
         bad[at] ^= 1 << (at % 8);
-        let verdict = judge_bytes(&bad, &root);
+        let verdict = judge_bytes(&bad, &root, None);
         assert!(!verdict.holds && verdict.failed_check.is_some(), "byte {at} was flipped and the evidence still holds");
     }
     let file = home.join("flipped.cbor");
@@ -113,7 +111,15 @@ impl Stage {
         std::fs::create_dir(&files.folder).unwrap();
         let scope: Scope = scope.parse().unwrap();
         let (root, console) = (read_root(&self.network.root()).unwrap(), Console::new(true));
-        let play = Stageplay { network: &self.network, scope: &scope, root: &root, console: &console, verbose: false };
+        let policy = self.network.policy().unwrap();
+        let play = Stageplay {
+            network: &self.network,
+            scope: &scope,
+            root: &root,
+            policy: &policy,
+            console: &console,
+            verbose: false,
+        };
         let report = play.migrate(&self.patient, index, &files).await;
         assert!(report.is_good(), "{:?} {:?}", report.complaint(), report.invariants);
         report

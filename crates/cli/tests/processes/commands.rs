@@ -1,11 +1,9 @@
 //! What goes wrong at the command line, and what is said about it.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use common::{program, sample, stderr, waybill};
+use crate::common::{program, sample, stderr, waybill};
 use serde_json::Value;
 use waybill_cli::{authority, relay};
 

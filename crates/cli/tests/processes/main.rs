@@ -1,0 +1,9 @@
+//! The binary as its users meet it: real processes, real sockets, real files.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene shall say where")]
+
+mod commands;
+mod common;
+mod demo;
+#[cfg(target_os = "linux")]
+mod orphans;
