@@ -462,7 +462,7 @@ fn nobody_else_revokes() {
 fn refusal(world: &World, m: &Migration, alter: impl FnOnce(&mut Refusal)) -> RefusalBody {
     let mut refusal = Refusal {
         subject: m.proof.id().0,
-        session: None,
+        session: m.authority.session,
         attempt: m.authority.attempt,
         code: Code::ConsentRefused,
         retry: false,
@@ -490,6 +490,7 @@ fn the_source_refuses_finally_or_for_one_attempt() {
 
     assert_eq!(code(take(refusal(&world, &m, |r| r.subject = OTHER))), Code::SenderWrong);
     assert_eq!(code(take(refusal(&world, &m, |r| r.attempt += 1))), Code::AttemptInvalid);
+    assert_eq!(code(take(refusal(&world, &m, |r| r.session = Some(SessionId(OTHER))))), Code::AttemptInvalid);
     let mut flipped = refusal(&world, &m, |_| {});
     flipped.refusal = forged(&flipped.refusal);
     assert_eq!(code(take(flipped)), Code::SignatureInvalid);
@@ -500,6 +501,37 @@ fn the_source_refuses_finally_or_for_one_attempt() {
     let released = AuthorityCase { state: AuthorityState::KeyReleased, ..m.authority.clone() };
     let late = world.authority().handle_refusal(released, &refusal(&world, &m, |_| {}));
     assert_eq!(code(late), Code::UnexpectedMessage, "after the release only a receipt or the deadline ends it");
+}
+
+#[test]
+fn a_refusal_that_overtakes_its_redemption_keeps_it_from_being_spent() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Redeeming);
+    let early = refusal(&world, &m, |r| r.retry = true);
+    let (case, _) = world.authority().handle_refusal(m.authority.clone(), &early).unwrap();
+    assert_eq!((case.state, case.attempt), (AuthorityState::Issued, 2));
+    let late = redeem(&world, case.clone(), m.redeem.as_ref().unwrap(), &all_active);
+    assert_eq!(code(late), Code::AttemptInvalid);
+    assert_eq!(code(world.authority().handle_refusal(case, &early)), Code::AttemptInvalid, "and counts once");
+}
+
+#[test]
+fn a_receipt_whose_sealed_parts_are_too_large_is_refused() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Filed);
+    let backend = &world.network.backend;
+    let large = vec![0; waybill_protocol::messages::MAX_INNER_RECEIPT_BYTES];
+    let purpose = waybill_protocol::sealed::SealPurpose::ReceiptSource;
+    let sealed =
+        waybill_protocol::sealed::SealedBytes::seal(backend, fresh_hpke(&world).public(), purpose, &[], &large);
+    let sealed = sealed.unwrap();
+    let honest = m.receipt.clone().unwrap();
+    for body in [
+        waybill_protocol::messages::ReceiptBody { for_source: sealed.clone(), ..honest.clone() },
+        waybill_protocol::messages::ReceiptBody { for_patient: sealed, ..honest },
+    ] {
+        assert_eq!(code(world.authority().handle_receipt(m.authority.clone(), &body)), Code::ReceiptInvalid);
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The destination's checks (PROTOCOL section 6.2), one alteration a check.
 
 use waybill_crypto::backend::Backend as _;
+use waybill_crypto::certificate::Profile;
 use waybill_crypto::keys::{Digest, HpkeSecretKey, SigningKey};
 use waybill_protocol::destination::{DestinationCase, Filing};
 use waybill_protocol::ids::{ManifestId, MessageId, ProofId, SessionId, Timestamp};
 use waybill_protocol::log::LeafKind;
-use waybill_protocol::messages::{KeyLodgement, KeyRelease, Manifest, ManifestBody, OutcomeClass, ReleaseBody};
+use waybill_protocol::messages::{
+    Chain, KeyLodgement, KeyRelease, Manifest, ManifestBody, ManifestPlain, OutcomeClass, ReleaseBody,
+};
 use waybill_protocol::migration::DestinationState;
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
@@ -125,6 +128,16 @@ fn manifest(
     to: Option<HpkeSecretKey>,
     bound: Option<SessionId>,
 ) -> (World, Migration, ManifestBody) {
+    manifest_with_chain(alter, signer, to, bound, |world| world.a.identity.chain.clone())
+}
+
+fn manifest_with_chain(
+    alter: impl FnOnce(&mut Manifest),
+    signer: Option<SigningKey>,
+    to: Option<HpkeSecretKey>,
+    bound: Option<SessionId>,
+    chain: impl FnOnce(&World) -> Chain,
+) -> (World, Migration, ManifestBody) {
     let mut world = World::new();
     let m = world.migrate(0, Step::Lodged);
     let honest = m.source().manifest.unwrap().parse().unwrap().peek().clone();
@@ -136,8 +149,9 @@ fn manifest(
     let to = to.unwrap_or_else(|| m.secret());
     let bound = bound.unwrap_or(session);
     let backend = &world.network.backend;
+    let plain = ManifestPlain { manifest: SignedBytes::from(&signed), chain: world.a.identity.chain.clone() };
     let sealed =
-        SealedBytes::seal(backend, to.public(), SealPurpose::Manifest, bound.as_bytes(), signed.bytes()).unwrap();
+        SealedBytes::seal(backend, to.public(), SealPurpose::Manifest, bound.as_bytes(), &to_cbor(&plain)).unwrap();
     (world, m, ManifestBody { session, sealed })
 }
 
@@ -174,6 +188,23 @@ fn a_manifest_under_another_certificate_of_the_sources_name_is_refused() {
     let (key, _) = world.stranger(A);
     let (world, m, body) = manifest(|_| {}, Some(key), None, None);
     assert_eq!(code(take(&world, &m, &body, 1 << 20)), Code::ManifestInvalid);
+}
+
+#[test]
+fn a_manifest_whose_chain_does_not_certify_the_pinned_source_is_refused() {
+    // Evidence would lack what convicts: the chain must be the source's, for this key and this use.
+    let refused = |expected: Code, chain: &dyn Fn(&World) -> Chain| {
+        let (world, m, body) = manifest_with_chain(|_| {}, None, None, None, chain);
+        assert_eq!(code(take(&world, &m, &body, 1 << 20)), expected);
+    };
+    refused(Code::ManifestInvalid, &|world| world.b.identity.chain.clone());
+    refused(Code::ManifestInvalid, &|world| world.stranger(A).1);
+    refused(Code::ManifestInvalid, &|world| {
+        world.network.chain(Profile::HospitalSigning, C, world.a.identity.signing.public(), NOW).0
+    });
+    refused(Code::CertificateInvalid, &|world| {
+        world.network.chain(Profile::HospitalTls, A, world.a.identity.signing.public(), NOW).0
+    });
 }
 
 #[test]

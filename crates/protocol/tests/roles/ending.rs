@@ -111,17 +111,33 @@ fn a_receipt_for_another_case_or_outcome_is_refused() {
 
 #[test]
 fn a_receipt_for_another_manifest_is_refused() {
-    // The source knows its own manifest; to the patient the parts sealed for it do not open under another's id.
-    both_refuse_the_receipt(|m, world| {
+    // The source knows its own manifest; to the patient the part sealed for it does not open under another's id.
+    let (world, m, body) = with_receipt(|m, world| {
         let key = world.b.identity.signing.clone();
         alter_receipt(m, world, &key, |r| r.manifest = ManifestId(OTHER));
     });
+    let read = world.source().handle_statement(m.source(), body.clone(), m.reply_secret.as_ref());
+    assert_eq!(code(read), Code::ReceiptInvalid);
+    let (patient, contact) = (world.patient(), &world.b.contact);
+    let read = patient.accept_statement(&world.patient_trust, &m.draft, m.proof.id(), contact, &body).unwrap();
+    assert_eq!((read.receipt, read.code), (None, Some(Code::ReceiptInvalid)));
+}
+
+/// The destination's signed receipt ends the case; what it sealed inside does not count, and both say so.
+fn both_close_without_the_inner_part(alter: impl FnOnce(&mut Migration, &mut World)) {
+    let (world, m, body) = with_receipt(alter);
+    let (case, _) = world.source().handle_statement(m.source(), body.clone(), m.reply_secret.as_ref()).unwrap();
+    let closed = (SourceState::Closed, None, Some(Code::ReceiptInvalid));
+    assert_eq!((case.state, case.receipt, case.code), closed);
+    let (patient, contact) = (world.patient(), &world.b.contact);
+    let read = patient.accept_statement(&world.patient_trust, &m.draft, m.proof.id(), contact, &body).unwrap();
+    assert_eq!((read.state, read.receipt, read.code), (EndState::Filed, None, Some(Code::ReceiptInvalid)));
 }
 
 #[test]
-fn an_inner_receipt_that_is_not_the_committed_one_is_refused() {
+fn an_inner_receipt_that_is_not_the_committed_one_does_not_count() {
     // The destination tells source and patient something else than it committed to.
-    both_refuse_the_receipt(|m, world| {
+    both_close_without_the_inner_part(|m, world| {
         let case = m.destination();
         let mut opening = case.receipt_opening.unwrap();
         opening.detail = to_cbor(&waybill_protocol::messages::ReceiptDetail { filed: 0, ..m.detail() });
@@ -137,7 +153,7 @@ fn an_inner_receipt_that_is_not_the_committed_one_is_refused() {
 
 #[test]
 fn the_parts_of_a_receipt_cannot_be_exchanged() {
-    both_refuse_the_receipt(|m, _| {
+    both_close_without_the_inner_part(|m, _| {
         let receipt = m.receipt.as_mut().unwrap();
         std::mem::swap(&mut receipt.for_source, &mut receipt.for_patient);
     });
@@ -183,14 +199,22 @@ fn the_sources_refusal_reaches_the_destination_in_full_and_the_public_in_general
     let m = world.migrate(0, Step::Requested);
     let case = m.destination();
     let key = m.request.as_ref().unwrap().request.parse().unwrap().peek().session_key;
-    let effects = world.source().refuse(case.proof, case.session, 1, &id(B), &key, Code::PatientUnknown);
+    let effects = world.source().refuse(case.proof, case.session, 1, &id(B), &key, Code::CommitmentMismatch);
     let body: RefusalBody = posted(&effects, Kind::Refusal).open(Kind::Refusal, "refusal").unwrap();
     assert_eq!(body.refusal.parse().unwrap().peek().code, Code::ConsentRefused, "in the clear: the public code");
     let (after, told) = world.destination().handle_refusal(case.clone(), &body, Some(&m.secret())).unwrap();
-    assert_eq!((after.state, after.code), (DestinationState::Rejected, Some(Code::PatientUnknown)));
+    assert_eq!((after.state, after.code), (DestinationState::Rejected, Some(Code::CommitmentMismatch)));
     assert_eq!(recipients(&told, Kind::Refusal), [Recipient::Mailbox(REPLY.into())], "the patient hears of it");
     let (after, _) = world.destination().handle_refusal(case, &body, None).unwrap();
     assert_eq!(after.code, Some(Code::ConsentRefused), "without the one-time key only the public code");
+    // Whether a patient is registered at the source, and under which keys, the destination does not learn either.
+    for private in [Code::PatientUnknown, Code::ConsentSignatureInvalid, Code::ConsentKeyExpired] {
+        let case = m.destination();
+        let effects = world.source().refuse(case.proof, case.session, 1, &id(B), &key, private);
+        let body: RefusalBody = posted(&effects, Kind::Refusal).open(Kind::Refusal, "refusal").unwrap();
+        let (after, _) = world.destination().handle_refusal(case, &body, Some(&m.secret())).unwrap();
+        assert_eq!(after.code, Some(Code::ConsentRefused), "{private}");
+    }
 }
 
 #[test]
@@ -243,6 +267,10 @@ fn authority_or_destination_end_a_case_at_the_source_and_nobody_else() {
         assert_eq!(code(take(refusal(&world, &m, key, |r| r.session = Some(SessionId(OTHER))))), Code::UnknownCase);
     }
     assert_eq!(code(take(refusal(&world, &m, &world.stranger(B).0, |_| {}))), Code::SignatureInvalid);
+    let granted = world.migrate(3, Step::Granted);
+    let by_authority = refusal(&world, &granted, &world.authority.proof_signing, |_| {});
+    let refused = world.source().handle_refusal(granted.source(), &by_authority);
+    assert_eq!(code(refused), Code::UnexpectedMessage, "a grant is taken back by a signed end only");
     let lodged = world.migrate(1, Step::Lodged);
     let by_authority = refusal(&world, &lodged, &world.authority.proof_signing, |_| {});
     assert_eq!(code(world.source().handle_refusal(lodged.source(), &by_authority)), Code::UnexpectedMessage);
@@ -296,6 +324,19 @@ fn a_revocation_comes_too_late_at_the_source_once_it_lodged_and_at_the_destinati
     let body = revocation(&world, &world.root.revocation_key(0), m.proof.id(), Chain::default());
     assert_eq!(code(world.source().handle_revocation(m.source(), &body)), Code::UnexpectedMessage);
     assert_eq!(code(world.destination().handle_revocation(m.destination(), &body)), Code::UnexpectedMessage);
+}
+
+#[test]
+fn once_the_destination_signed_for_the_ciphertext_the_authority_decides() {
+    // The key may be on its way: neither refusal nor revocation makes the destination throw it away.
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Delivered);
+    let revoked = revocation(&world, &world.root.revocation_key(0), m.proof.id(), Chain::default());
+    let (case, effects) = world.destination().handle_revocation(m.destination(), &revoked).unwrap();
+    assert_eq!((case.state, case.code, effects.len()), (DestinationState::Delivered, Some(Code::ProofRevoked), 0));
+    let refused = refusal(&world, &m, &world.a.identity.signing, |r| r.retry = true);
+    let (case, effects) = world.destination().handle_refusal(m.destination(), &refused, None).unwrap();
+    assert_eq!((case.state, effects.len()), (DestinationState::Delivered, 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use waybill_crypto::keys::Digest;
 use waybill_crypto::stream::RecordKey;
 use waybill_protocol::evidence::{Evidence, Finding, Signer, Verdict, judge};
 use waybill_protocol::ids::ProofId;
+use waybill_protocol::log::CheckpointPolicy;
 use waybill_protocol::messages::{Chain, EndState, Revocation, RevocationBody, RevocationReason};
 use waybill_protocol::migration::DestinationState;
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
@@ -26,7 +27,7 @@ fn evidence(world: &World, m: &Migration) -> Evidence {
 }
 
 fn read(world: &World, file: &Evidence) -> Verdict {
-    judge(&world.network.backend, &world.network.anchor, &Evidence::parse(&file.to_bytes()).unwrap())
+    judge(&world.network.backend, &world.network.anchor, None, &Evidence::parse(&file.to_bytes()).unwrap())
 }
 
 fn finding(verdict: &Verdict, check: &str) -> Finding {
@@ -77,10 +78,12 @@ fn one_partys_file_proves_its_part_and_fails_nothing() {
     let file = Evidence::of_destination(world.statement.clone(), world.log.policy(), &m.destination());
     let verdict = read(&world, &file);
     assert!(verdict.holds(), "{:?}", failed(&verdict));
-    for check in ["delegation", "grant", "source-key", "manifest", "lodgement"] {
+    for check in ["delegation", "grant"] {
         assert_eq!(finding(&verdict, check), Finding::Absent, "{check}");
     }
-    assert_eq!(finding(&verdict, "release"), Finding::Proven);
+    for check in ["source-key", "manifest", "lodgement", "release"] {
+        assert_eq!(finding(&verdict, check), Finding::Proven, "{check}");
+    }
     let file = Evidence::of_source(world.statement.clone(), world.log.policy(), &m.source(), signer(&world));
     let verdict = read(&world, &file);
     assert!(verdict.holds(), "{:?}", failed(&verdict));
@@ -97,7 +100,7 @@ fn any_flipped_byte_is_noticed() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
         let holds = Evidence::parse(&flipped)
-            .is_ok_and(|file| judge(&world.network.backend, &world.network.anchor, &file).holds());
+            .is_ok_and(|file| judge(&world.network.backend, &world.network.anchor, None, &file).holds());
         assert!(!holds, "byte {at}");
     }
 }
@@ -106,9 +109,34 @@ fn any_flipped_byte_is_noticed() {
 fn a_file_under_another_root_proves_nothing() {
     let mut world = World::new();
     let m = world.migrate(0, Step::Closed);
-    let verdict = judge(&world.network.backend, &Network::new(2).anchor, &evidence(&world, &m));
+    let verdict = judge(&world.network.backend, &Network::new(2).anchor, None, &evidence(&world, &m));
     assert!(!verdict.holds());
     assert_eq!(verdict.first_failure().unwrap().check, "authority");
+}
+
+#[test]
+fn a_reader_may_choose_the_witnesses() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Closed);
+    let file = evidence(&world, &m);
+    let judged = |policy: &CheckpointPolicy| {
+        judge(&world.network.backend, &world.network.anchor, Some(policy), &Evidence::parse(&file.to_bytes()).unwrap())
+    };
+    let own = world.log.policy();
+    assert!(judged(&own).holds());
+    assert_eq!(finding(&judged(&own), "log-policy"), Finding::Proven);
+    // A reader who believes one witness only is told that the file relied on others.
+    let fewer = CheckpointPolicy::new(own.log_key().clone(), own.witnesses()[..1].to_vec(), 1).unwrap();
+    assert_eq!(failed(&judged(&fewer)), ["log-policy"]);
+}
+
+#[test]
+fn the_source_that_vouched_is_the_source_that_sent() {
+    altered(&["source-key"], |file, world, _| {
+        let (key, chain) = world.stranger(A);
+        let signer = file.source.as_mut().unwrap();
+        (signer.keys.signing, signer.chain) = (key.public().clone(), chain);
+    });
 }
 
 /// The file of a closed case with one part replaced; exactly the named checks fail.

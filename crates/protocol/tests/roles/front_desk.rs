@@ -229,6 +229,26 @@ fn a_voucher_is_given_only_to_a_login_that_asks_for_one() {
 }
 
 #[test]
+fn a_voucher_is_given_only_for_the_pseudonym_that_asks() {
+    use waybill_crypto::commitment::Opening;
+    let world = World::new();
+    let opening = Opening::from_bytes([1; 32]);
+    let vouch = |com_source, opening: &Opening| {
+        let mut asked = login(&world);
+        let delegation_key = Digest([2; 32]);
+        asked.said.purpose = Purpose::Voucher { delegation_key, com_source, opening: opening.clone() };
+        let registrar = world.registrar();
+        let opened = registrar.open_login(&seal_login(&world, &asked)).unwrap();
+        let verified = registrar.verify_login(opened, Some(&world.a.registered)).unwrap();
+        registrar.issue_voucher(&verified)
+    };
+    let to = |epoch| commitment("pid-source", &opening, &to_cbor(&world.root.pid(A, epoch)));
+    assert!(vouch(to(0), &opening).is_ok());
+    assert_eq!(code(vouch(to(1), &opening)), Code::LoginRefused, "another's pseudonym");
+    assert_eq!(code(vouch(to(0), &Opening::from_bytes([3; 32]))), Code::LoginRefused);
+}
+
+#[test]
 fn an_answer_must_be_the_pinned_hospitals_to_exactly_this_request() {
     let world = World::new();
     let contact = &world.a.contact;

@@ -111,6 +111,14 @@ fn an_authority_key_whose_certificate_expired_grants_nothing() {
 }
 
 #[test]
+fn an_authority_key_that_was_revoked_since_grants_nothing() {
+    let (mut world, case, body, _) = altered(|_| {});
+    let crl = world.network.crl(&[world.authority_serial], NOW);
+    world.a.trust.renew_crl(crl);
+    assert_eq!(code(world.source().handle_grant(case, body)), Code::CertificateRevoked);
+}
+
+#[test]
 fn a_grant_that_is_not_in_the_witnessed_log_is_refused() {
     let (mut world, case, body, known) = altered(|_| {});
     let grant = body.grant.parse().unwrap().peek().clone();

@@ -120,8 +120,8 @@ fn nothing_of_a_failed_attempt_counts_in_the_next() {
     let mut world = World::new();
     let mut m = world.migrate(0, Step::Lodged);
     // A destination that kept going: its receipt for the first attempt is signed and was never used.
-    world.advance(&mut m, Step::Lodged, Step::Delivered);
-    let old = m.clone();
+    let mut old = m.clone();
+    world.advance(&mut old, Step::Lodged, Step::Delivered);
     fail_attempt(&mut world, &mut m);
     next_attempt(&mut world, &mut m);
     world.advance(&mut m, Step::Requested, Step::Granted);
