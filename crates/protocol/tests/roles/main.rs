@@ -14,4 +14,5 @@ mod grant;
 mod migration;
 mod patient;
 mod replay;
+mod review;
 mod source;
