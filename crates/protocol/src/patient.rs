@@ -265,7 +265,7 @@ impl Patient<'_> {
             code: enrolment.code,
             pid: self.root.pid(id, epoch),
             consent_key: key.public().clone(),
-            reply_key: reply.public().clone(),
+            reply_key: *reply.public(),
             reply_to: reply_to.to_owned(),
             nonce: Nonce::random(self.ctx.backend),
             time: self.ctx.now,
@@ -322,7 +322,7 @@ impl Patient<'_> {
             pid: self.pid(&contact.hospital, contact.epoch),
             nonce: Nonce::random(self.ctx.backend),
             time: self.ctx.now,
-            reply_key: reply.public().clone(),
+            reply_key: *reply.public(),
             reply_to: reply_to.to_owned(),
             purpose,
         };
@@ -389,7 +389,7 @@ impl Patient<'_> {
             not_before: wish.not_before,
             expires: wish.expires,
             revocation_key: self.root.revocation_key(number).public().clone(),
-            reply_key: reply.public().clone(),
+            reply_key: *reply.public(),
         };
         Draft {
             number,

@@ -43,7 +43,7 @@ impl HospitalIdentity {
     /// The public halves.
     #[must_use]
     pub fn keys(&self) -> HospitalKeys {
-        HospitalKeys { signing: self.signing.public().clone(), hpke: self.hpke.public().clone() }
+        HospitalKeys { signing: self.signing.public().clone(), hpke: *self.hpke.public() }
     }
 }
 

@@ -127,7 +127,7 @@ impl Trust {
         if said.log_origin != self.log.origin().as_str() || &said.log_key != self.log.log_key().public_key() {
             return Err(Code::LogInconsistent.into());
         }
-        self.lodgement_key = Some(said.lodgement_key.clone());
+        self.lodgement_key = Some(said.lodgement_key);
         self.authority_keys.insert(verified.public_key.kid(), body.chain.clone());
         Ok(())
     }

@@ -170,7 +170,7 @@ impl Destination<'_> {
             scope: said.scope.clone(),
             attempt,
             expires: terms.expires,
-            patient_key: terms.reply_key.clone(),
+            patient_key: terms.reply_key,
             request: body,
             manifest: None,
             delivery: None,
@@ -227,7 +227,7 @@ impl Destination<'_> {
         let request = TransferRequest {
             proof,
             consent,
-            session_key: secret.public().clone(),
+            session_key: *secret.public(),
             attempt,
             nonce: Nonce::random(self.ctx.backend),
             time: self.ctx.now,

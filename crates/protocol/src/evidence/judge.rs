@@ -420,7 +420,7 @@ impl Bench<'_> {
         let Some(revealed) = &self.evidence.revealed_key else { return };
         let secret = HpkeSecretKey::from_bytes(&revealed.0);
         let expected =
-            self.evidence.request.as_ref().and_then(|r| r.request.parse().ok()).map(|r| r.peek().session_key.clone());
+            self.evidence.request.as_ref().and_then(|r| r.request.parse().ok()).map(|r| r.peek().session_key);
         let genuine = expected.as_ref() == Some(secret.public());
         self.rule("revealed-key", "The revealed one-time key is the one the request named.", "the request", genuine);
         let (Some(session), true) = (session, genuine) else { return };

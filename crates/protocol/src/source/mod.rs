@@ -197,7 +197,7 @@ impl Source<'_> {
             local: consent.local().clone(),
             destination: consent.proof().message().terms.destination.clone(),
             destination_keys: request.message().keys.clone(),
-            session_key: request.message().session_key.clone(),
+            session_key: request.message().session_key,
             attempt: request.message().attempt,
             scope: consent.consent().scope.clone(),
             hides: consent.consent().hides.clone(),
@@ -317,7 +317,7 @@ impl Source<'_> {
             digest_scope: staged.digest_scope.clone(),
             digest_full: staged.digest_full.clone(),
             loss: staged.loss.clone(),
-            reply_key: staged.reply_key.clone(),
+            reply_key: staged.reply_key,
         };
         let manifest = Signed::sign(self.ctx.backend, &self.hospital.signing, manifest);
         let hm = ManifestId(manifest.id().0);
