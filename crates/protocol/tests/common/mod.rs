@@ -52,6 +52,7 @@ pub struct World {
     pub log: TestLog,
     pub now: Timestamp,
     pub authority: AuthorityKeys,
+    pub authority_serial: Serial,
     pub authority_trust: Trust,
     pub statement: AuthorityStatementBody,
     pub a: Party,
@@ -97,7 +98,7 @@ impl World {
     pub fn new() -> Self {
         let (network, log) = (Network::new(1), TestLog::new());
         let proof_signing = network.backend.generate_signing_key();
-        let (chain, _) = network.chain(Profile::ProofSigning, AUTHORITY, proof_signing.public(), NOW);
+        let (chain, authority_serial) = network.chain(Profile::ProofSigning, AUTHORITY, proof_signing.public(), NOW);
         let authority = AuthorityKeys { proof_signing, lodgement: network.backend.generate_hpke_key(), chain };
         let statement = statement(&network, &log, &authority);
         let root = RootSecret::from_bytes([7; 32]);
@@ -114,7 +115,19 @@ impl World {
         };
         let (a, b) = (party(A, "patient-at-a"), party(B, "patient-at-b"));
         let (authority_trust, patient_trust) = (trust(&network, &log), believing());
-        Self { now: NOW, authority, authority_trust, statement, a, b, root, patient_trust, log, network }
+        Self {
+            now: NOW,
+            authority,
+            authority_serial,
+            authority_trust,
+            statement,
+            a,
+            b,
+            root,
+            patient_trust,
+            log,
+            network,
+        }
     }
 
     pub fn ctx(&self) -> Ctx<'_> {

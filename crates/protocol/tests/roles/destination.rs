@@ -149,7 +149,7 @@ fn manifest_with_chain(
     let to = to.unwrap_or_else(|| m.secret());
     let bound = bound.unwrap_or(session);
     let backend = &world.network.backend;
-    let plain = ManifestPlain { manifest: SignedBytes::from(&signed), chain: world.a.identity.chain.clone() };
+    let plain = ManifestPlain { manifest: SignedBytes::from(&signed), chain: chain(&world) };
     let sealed =
         SealedBytes::seal(backend, to.public(), SealPurpose::Manifest, bound.as_bytes(), &to_cbor(&plain)).unwrap();
     (world, m, ManifestBody { session, sealed })
