@@ -21,6 +21,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Admin {
     socket: PathBuf,
+    role: Option<String>,
 }
 
 /// The part of an RFC 9457 problem document that people read.
@@ -35,7 +36,13 @@ impl Admin {
     /// The server behind a socket.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), role: None }
+    }
+
+    /// Acts in a role (`registrar`, `records-officer`, ...) instead of the usual one of each action.
+    #[must_use]
+    pub fn acting(self, role: Option<String>) -> Self {
+        Self { role, ..self }
     }
 
     /// The socket.
@@ -102,7 +109,9 @@ impl Admin {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let target = self.role.as_ref().map_or_else(|| path.to_owned(), |role| format!("{path}{separator}role={role}"));
+        let request = Request::builder().method(method).uri(target).header("content-type", "application/json");
         let request = request.body(body).map_err(|e| Failure::usage(format!("`{path}` is no path")).caused_by(e))?;
         unix::request(&self.socket, request, PATIENCE, MAX_ANSWER_BYTES).await.map_err(|error| self.unreachable(error))
     }

@@ -49,8 +49,9 @@ pub enum Command {
 const SCOPE_HELP: &str = "Clauses joined by `;`, all of which must hold:
   types=Immunization,AllergyIntolerance   only these resource types; `types=!Observation` all but these; `types=*`
   from=2015-01-01  to=2020-12             first and last day, each a FHIR date
-  undated=include|exclude                 what carries no date
-  labels=R,none  labels=*                 sensitivity labels; unlabelled is `none`";
+  undated=include|exclude                 what carries no date; excluded when there is a from or to, unless said
+  labels=R,none  labels=*                 sensitivity labels, `none` for unlabelled; without this clause none,L,M,N,U
+The whole record is `types=*;labels=*`, which is also what moves without --scope.";
 
 /// `waybill demo`.
 #[derive(Debug, Args)]
@@ -261,6 +262,24 @@ pub enum RelayCommand {
 pub struct AtHospital {
     /// The hospital's folder.
     pub folder: PathBuf,
+    /// The role to act in, for the audit trail; without it, the usual one of the action.
+    #[arg(long = "as", value_enum, value_name = "ROLE")]
+    pub role: Option<StaffRole>,
+}
+
+/// A role of a hospital's staff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StaffRole {
+    /// Registers patients.
+    Registrar,
+    /// Keeps the records.
+    RecordsOfficer,
+    /// Answers for privacy.
+    PrivacyOfficer,
+    /// Treats patients.
+    Clinician,
+    /// Looks, and changes nothing.
+    Auditor,
 }
 
 /// `waybill hospital ...`.
@@ -345,6 +364,12 @@ pub enum HospitalCommand {
         #[arg(long, default_value = "self")]
         relation: String,
     },
+    /// List the patients by their local ids.
+    Patients {
+        /// The hospital.
+        #[command(flatten)]
+        at: AtHospital,
+    },
     /// List the cases.
     Cases {
         /// The hospital.
@@ -353,6 +378,14 @@ pub enum HospitalCommand {
     },
     /// Show one case.
     Case {
+        /// The hospital.
+        #[command(flatten)]
+        at: AtHospital,
+        /// The case's id (hex).
+        proof: String,
+    },
+    /// Refuse a case whose record has not left: the two patients are not one person.
+    Refuse {
         /// The hospital.
         #[command(flatten)]
         at: AtHospital,

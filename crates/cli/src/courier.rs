@@ -168,9 +168,8 @@ impl Courier {
         loop {
             self.post(wallet).await?;
             if Instant::now() >= deadline {
-                return Err(
-                    Failure::failed("no answer came in time").hint("look at the logs of hospitals and authority")
-                );
+                return Err(Failure::failed("no answer came in time")
+                    .hint("look at the logs of hospitals and authority; the demo keeps them with --out"));
             }
             let Some((mailbox, letters)) = self.look(wallet).await? else { continue };
             for letter in letters {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use waybill_crypto::native::Native;
@@ -52,7 +53,7 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
         HospitalCommand::ExportRecord { at, patient, filed_from, out } => {
             let out =
                 std::path::absolute(&out).map_err(|e| Failure::usage("the file's name is no path").caused_by(e))?;
-            let lines = export(&admin_of(&at.folder), &patient, filed_from.as_deref(), &out).await?;
+            let lines = export(&at.admin(), &patient, filed_from.as_deref(), &out).await?;
             console
                 .result(&json!({ "resources": lines, "file": out }), format!("{lines} resources in {}", out.display()));
             Ok(Exit::Success)
@@ -61,15 +62,26 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
             enrol_patient(&at, &patient, &relation, console).await
         }
         HospitalCommand::Cases { at } => cases(&at, console).await,
+        HospitalCommand::Patients { at } => {
+            let patients = patients(&at.admin()).await?;
+            console.result(&patients, patients.join("\n"));
+            Ok(Exit::Success)
+        }
         HospitalCommand::Case { at, proof } => {
-            let case: Value = admin_of(&at.folder).read(&format!("/cases/{}", checked(&proof)?)).await?;
-            let text = serde_json::to_string_pretty(&case).expect("what was read as JSON is JSON");
-            console.result(&case, text);
+            let case: Value = at.admin().read(&format!("/cases/{}", checked(&proof)?)).await?;
+            console.json(&case);
+            console.say(describe(&case));
+            Ok(Exit::Success)
+        }
+        HospitalCommand::Refuse { at, proof } => {
+            let proof = checked(&proof)?;
+            at.admin().post::<Value>(&format!("/cases/{proof}/refuse"), &json!({})).await?;
+            console.result(&json!({ "refused": proof }), format!("case {proof} is refused"));
             Ok(Exit::Success)
         }
         HospitalCommand::Approve { at, proof } => {
             let proof = checked(&proof)?;
-            admin_of(&at.folder).post::<Value>(&format!("/cases/{proof}/approve"), &json!({})).await?;
+            at.admin().post::<Value>(&format!("/cases/{proof}/approve"), &json!({})).await?;
             console.result(&json!({ "approved": proof }), format!("case {proof} is released"));
             Ok(Exit::Success)
         }
@@ -157,10 +169,34 @@ pub fn enrol(folder: &Path, certificates: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The admin socket of the hospital in a folder.
-#[must_use]
-pub fn admin_of(folder: &Path) -> Admin {
-    Admin::new(folder.join("data/admin.sock"))
+impl AtHospital {
+    /// The hospital's admin socket, in the role asked for.
+    fn admin(&self) -> Admin {
+        let role = self.role.and_then(|role| role.to_possible_value()).map(|role| role.get_name().to_owned());
+        Admin::new(self.folder.join("data/admin.sock")).acting(role)
+    }
+}
+
+/// Every local patient, page by page.
+async fn patients(admin: &Admin) -> Result<Vec<String>, Failure> {
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let after = all.last().map(|last| format!("?after={last}")).unwrap_or_default();
+        let page: Vec<String> = admin.read(&format!("/patients{after}")).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}
+
+/// A case without the long states of its digests, which are for machines.
+fn describe(case: &Value) -> String {
+    let mut case = case.clone();
+    if let Some(manifest) = case.get_mut("manifest").and_then(Value::as_object_mut) {
+        manifest.retain(|name, _| !name.ends_with("_state"));
+    }
+    serde_json::to_string_pretty(&case).expect("what was read as JSON is JSON")
 }
 
 async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
@@ -175,7 +211,7 @@ async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
 
 async fn import(at: &AtHospital, paths: &[String], context: bool, console: &Console) -> Result<Exit, Failure> {
     let progress = console.progress("loading");
-    let report = load(&admin_of(&at.folder), &inputs::absolute(paths)?, context).await?;
+    let report = load(&at.admin(), &inputs::absolute(paths)?, context).await?;
     drop(progress);
     let number = |name: &str| member(&report, name).as_u64().unwrap_or(0);
     console.say(format!(
@@ -208,7 +244,8 @@ pub async fn export(admin: &Admin, patient: &str, filed_from: Option<&str>, out:
         body["which"] = json!("filed");
         body["origin"] = json!(origin);
     }
-    let answer: Value = admin.post("/export", &body).await?;
+    let answer: Result<Value, Failure> = admin.post("/export", &body).await;
+    let answer = answer.map_err(|failure| failure.hint("list the patients with `waybill hospital patients`"))?;
     Ok(member(&answer, "resources").as_u64().unwrap_or(0))
 }
 
@@ -224,7 +261,7 @@ pub async fn enrolment_code(admin: &Admin, local: &str, relation: &str) -> Resul
 }
 
 async fn enrol_patient(at: &AtHospital, patient: &str, relation: &str, console: &Console) -> Result<Exit, Failure> {
-    let enrolment = enrolment_code(&admin_of(&at.folder), patient, relation).await?;
+    let enrolment = enrolment_code(&at.admin(), patient, relation).await?;
     let text = enrolment_text(&enrolment);
     if let Ok(qr) = qr_terminal(&text) {
         console.say(qr);
@@ -236,7 +273,7 @@ async fn enrol_patient(at: &AtHospital, patient: &str, relation: &str, console: 
 }
 
 async fn cases(at: &AtHospital, console: &Console) -> Result<Exit, Failure> {
-    let admin = admin_of(&at.folder);
+    let admin = at.admin();
     let list: Vec<Value> = admin.read("/cases").await?;
     let mut detailed = Vec::with_capacity(list.len());
     for entry in &list {

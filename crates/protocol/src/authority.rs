@@ -192,7 +192,7 @@ impl Authority<'_> {
         let answer = Answer::Proof {
             proof: SignedBytes::from(&proof),
             delegation: intent.proof.delegation,
-            reply_key: terms.reply_key.clone(),
+            reply_key: terms.reply_key,
             reply_to: intent.reply_to.clone(),
         };
         let deadline = Effect::Deadline(terms.expires.plus(1));
@@ -548,7 +548,7 @@ impl Authority<'_> {
     }
 
     fn leaf(&self, case: ProofId, kind: LeafKind, message: MessageId, answer: Answer) -> Effect {
-        Effect::Log(Leaf { case, kind, message, nonce: Nonce::random(self.ctx.backend), answer })
+        Effect::Log(Box::new(Leaf { case, kind, message, nonce: Nonce::random(self.ctx.backend), answer }))
     }
 }
 

@@ -212,7 +212,7 @@ pub enum Effect {
     /// The awaited answer came.
     Settle(Awaits),
     /// Append a leaf to the log (authority only).
-    Log(Leaf),
+    Log(Box<Leaf>),
     /// Wake this case at that time; replaces the case's earlier deadline.
     Deadline(Timestamp),
     /// The case needs no deadline any more.

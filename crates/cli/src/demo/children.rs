@@ -85,9 +85,8 @@ impl Servant {
 
     fn not_started(&self) -> Failure {
         let tail = tail(&self.log).unwrap_or_default();
-        let last = tail.lines().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n    ");
+        let last = tail.lines().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n    ");
         Failure::environment(format!("{} did not become ready", self.name), last)
-            .hint(format!("read {}", self.log.display()))
     }
 
     /// Its process id.

@@ -76,7 +76,7 @@ impl Stageplay<'_> {
     pub async fn migrate(&self, id: &str, index: usize, files: &Files) -> PatientReport {
         let mut report = PatientReport { id: id.to_owned(), outcome: "failed".to_owned(), ..PatientReport::default() };
         if let Err(failure) = self.act(index, files, &mut report).await {
-            report.code.get_or_insert_with(|| failure.to_string());
+            report.failure = Some(failure.to_string());
             report.require("the migration came to its end", false);
         }
         report

@@ -65,6 +65,16 @@ impl Plan {
         Ok(Self { scope, records: inputs::absolute(&args.record)?, context: inputs::absolute(&args.context)?, out })
     }
 
+    /// What went wrong can be looked up in the logs, which are otherwise gone with the network.
+    fn keep_logs(&self, work: &Path) {
+        let Some(kept) = self.out.as_ref().map(|out| out.join("logs")) else { return };
+        let logs = std::fs::read_dir(work.join("logs")).into_iter().flatten().flatten();
+        for log in logs {
+            // The failure itself is what matters; a log that cannot be kept must not hide it.
+            let _ = std::fs::create_dir_all(&kept).and_then(|()| std::fs::copy(log.path(), kept.join(log.file_name())));
+        }
+    }
+
     /// Where a patient's files go. A folder that was used before is used again.
     fn files(&self, work: &Path, patient: &str) -> Result<Files, Failure> {
         let (folder, kept) = match &self.out {
@@ -101,18 +111,20 @@ pub async fn run(args: DemoArgs, console: &Console) -> Result<Exit, Failure> {
         let progress = console.progress("setting up");
         let network = Network::start(&program, work.path(), tie, &mut |step| progress.update(step)).await?;
         drop(progress);
-        console.say(format!(
-            "An authority, a witness, a relay and two hospitals are running ({:.1} s).",
-            begun.elapsed().as_secs_f64()
-        ));
+        let seconds = begun.elapsed().as_secs_f64();
+        console.say(format!("An authority, a witness, a relay and two hospitals are running ({seconds:.1} s)."));
         let report = play(&plan, &args, &network, console, begun).await?;
         Ok((network, report))
     };
-    let (network, report) = tokio::select! {
-        played = played => played?,
-        _ = interrupt.recv() => return Err(Failure::failed("interrupted; every server was stopped")),
-        _ = terminate.recv() => return Err(Failure::failed("terminated; every server was stopped")),
+    let played = tokio::select! {
+        played = played => played,
+        _ = interrupt.recv() => Err(Failure::failed("interrupted; every server was stopped")),
+        _ = terminate.recv() => Err(Failure::failed("terminated; every server was stopped")),
     };
+    if !matches!(&played, Ok((_, report)) if report.ok) {
+        plan.keep_logs(work.path());
+    }
+    let (network, report) = played?;
     if let Some(out) = &plan.out {
         let text = serde_json::to_vec_pretty(&report).expect("a report is made of maps, lists and numbers");
         std::fs::write(out.join("report.json"), text)

@@ -85,6 +85,8 @@ pub struct PatientReport {
     pub outcome: String,
     /// The catalogue's code, where something was refused.
     pub code: Option<String>,
+    /// Why the demo itself could not go on, in words.
+    pub failure: Option<String>,
     /// A records officer had to release the case because the two patients were not certainly one person.
     pub reviewed: bool,
     /// Resources that A's closure reached.
@@ -278,8 +280,9 @@ impl PatientReport {
         }
         let broken: Vec<&str> = self.invariants.iter().filter(|i| !i.holds).map(|i| i.name).collect();
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let failure = self.failure.as_deref().map(|failure| format!(": {failure}")).unwrap_or_default();
         let broken = if broken.is_empty() { String::new() } else { format!("; broken: {}", broken.join(", ")) };
-        Some(format!("patient {}: {}{code}{broken}", self.id, self.outcome))
+        Some(format!("patient {}: {}{code}{failure}{broken}", self.id, self.outcome))
     }
 }
 

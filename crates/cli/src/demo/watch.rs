@@ -161,9 +161,8 @@ impl<'a> Watcher<'a> {
             if last.0 != seen {
                 last = (seen, Instant::now());
             } else if last.1.elapsed() > STUCK {
-                return Err(
-                    Failure::failed("nothing has moved for five minutes").hint("look at the logs of the hospitals")
-                );
+                return Err(Failure::failed("nothing has moved for five minutes")
+                    .hint("look at the logs of the hospitals; the demo keeps them with --out"));
             }
             tokio::time::sleep(EVERY).await;
         }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::{program, sample, stderr, waybill};
 use serde_json::Value;
+use waybill_cli::demo::children::{Servant, Tie, stop_all};
 use waybill_cli::{authority, relay};
 
 #[test]
@@ -90,4 +91,88 @@ fn a_supervised_server_ends_with_its_parent_and_a_port_in_use_is_named() {
     assert!(stderr(&second).contains("another `listen`"), "{}", stderr(&second));
     drop(first.stdin.take());
     assert_eq!(first.wait().unwrap().code(), Some(0), "the pipe closed, so it drained and ended");
+}
+
+fn run(args: &[&str]) -> Value {
+    let output = waybill(["--json"].iter().chain(args));
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn operators_set_up_a_network_with_commands_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let start = |role: &str, home: &str| {
+        let config = folder.path().join(home).join(format!("{role}.toml"));
+        Servant::start(&program(), role, home, &config, &folder.path().join(format!("{home}.log")), Tie::Supervised)
+            .unwrap()
+    };
+    let url = |servant: &Servant| format!("https://{}", servant.ready.listen.unwrap());
+    let (desk, name) = (path("authority"), "authority.example");
+    let log = run(&["authority", "init", &desk, "--name", name])["log"].as_str().unwrap().to_owned();
+    for service in ["witness", "relay"] {
+        let full = format!("{service}.example");
+        run(&["authority", "issue-service", &desk, "--name", name, "--service", &full, "--into", &path(service)]);
+    }
+    let witness_key = run(&["witness", "init", &path("witness"), "--name", "witness.example", "--log", &log]);
+    let witness_key = witness_key["key"].as_str().unwrap();
+    run(&["relay", "init", &path("relay")]);
+    let (witness, relay) = (start("witness", "witness"), start("relay", "relay"));
+    let relay_url = url(&relay);
+    let (witness_url, relay_host) = (url(&witness), relay_url.trim_start_matches("https://"));
+    run(&[
+        "authority",
+        "configure",
+        &desk,
+        "--name",
+        name,
+        "--witness",
+        &witness_url,
+        witness_key,
+        "--relay",
+        &relay_url,
+    ]);
+    let authority = start("authority", "authority");
+    let (home, keys, root) = (path("hospital"), path("hospital/keys"), path("authority/root.pem"));
+    let made = run(&[
+        "hospital",
+        "init",
+        &home,
+        "--name",
+        "hospital.example",
+        "--relay",
+        relay_host,
+        "--authority",
+        &url(&authority),
+        "--authority-name",
+        name,
+        "--root",
+        &root,
+        "--log",
+        &log,
+        "--witness",
+        witness_key,
+    ]);
+    let mailbox = made["mailbox"].as_str().unwrap();
+    run(&["authority", "enrol-hospital", &desk, "--name", name, "--requests", &keys, "--mailbox", mailbox]);
+    run(&["hospital", "enrol", &home, "--certificates", &keys]);
+    let hospital = start("hospital", "hospital");
+    let record = sample(folder.path(), &["--resources", "8", "--attachments", "0"]);
+    let loaded = run(&["hospital", "import-record", &home, record.to_str().unwrap()]);
+    let patient = loaded["patients"][0].as_str().unwrap();
+    assert_eq!(run(&["hospital", "patients", &home]), serde_json::json!([patient]));
+    let code = run(&["hospital", "enrol-patient", &home, "--patient", patient]);
+    assert!(code["code"].as_str().unwrap().starts_with("WAYBILL1:"));
+    assert_eq!(run(&["hospital", "cases", &home]), serde_json::json!([]));
+    let out = path("record.ndjson");
+    let exported = run(&["hospital", "export-record", &home, "--patient", patient, "--out", &out]);
+    assert_eq!(exported["resources"].as_u64().unwrap(), std::fs::read_to_string(&out).unwrap().lines().count() as u64);
+    let nobody = waybill(["hospital", "export-record", &home, "--patient", "nobody", "--out", &path("nobody.ndjson")]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(!folder.path().join("nobody.ndjson").exists(), "no empty export is left behind");
+    let clinician = waybill(["hospital", "enrol-patient", &home, "--as", "clinician", "--patient", patient]);
+    assert_eq!(clinician.status.code(), Some(1));
+    assert!(stderr(&clinician).contains("may not"), "{}", stderr(&clinician));
+    stop_all(vec![hospital, authority, relay, witness]);
 }

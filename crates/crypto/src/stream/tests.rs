@@ -110,7 +110,7 @@ fn limits_of_length_and_index_hold() {
     assert_eq!(long.unwrap_err(), StreamError::Length);
     let far = seal_chunk(&backend(), &keys(), &SESSION, MAX_CHUNKS, true, &mut Vec::new());
     assert_eq!(far.unwrap_err(), StreamError::TooManyChunks);
-    let far = open_chunk_range(&backend(), &keys(), &SESSION, MAX_CHUNKS, true, &mut vec![0; 64]);
+    let far = open_chunk_range(&backend(), &keys(), &SESSION, MAX_CHUNKS, true, &mut [0; 64]);
     assert_eq!(far, Err(StreamError::TooManyChunks));
     let long = open_chunk_range(&backend(), &keys(), &SESSION, 0, true, &mut vec![0; MAX_BLOB_LEN + 1]);
     assert_eq!(long, Err(StreamError::Length));

@@ -223,7 +223,7 @@ pub fn recipients(effects: &[Effect], kind: Kind) -> Vec<Recipient> {
 
 /// The leaves among the effects, in order.
 pub fn leaves(effects: &[Effect]) -> Vec<Leaf> {
-    effects.iter().filter_map(|e| if let Effect::Log(leaf) = e { Some(leaf.clone()) } else { None }).collect()
+    effects.iter().filter_map(|e| if let Effect::Log(leaf) = e { Some(Leaf::clone(leaf)) } else { None }).collect()
 }
 
 /// The same signed bytes with the last bit of the signature changed.

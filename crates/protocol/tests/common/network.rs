@@ -39,8 +39,11 @@ pub struct Network {
     issuing: Vec<u8>,
 }
 
+/// A root, the issuing key below it, and that key's certificate.
+type Made = (TrustAnchor, SigningKey, Vec<u8>);
+
 /// The networks made so far: a root's signature is made with fresh randomness, so one is made for each seed and then kept.
-static MADE: Mutex<BTreeMap<u8, (TrustAnchor, SigningKey, Vec<u8>)>> = Mutex::new(BTreeMap::new());
+static MADE: Mutex<BTreeMap<u8, Made>> = Mutex::new(BTreeMap::new());
 
 impl Network {
     /// The network of a seed, with a back end that begins anew each time.

@@ -271,9 +271,9 @@ fn describe(
     let statement = AuthorityStatement {
         suite: SUITE,
         authority: name.clone(),
-        lodgement_key: keys.lodgement.public().clone(),
+        lodgement_key: *keys.lodgement.public(),
         log_origin: log.public().name().as_str().to_owned(),
-        log_key: log.public().public_key().clone(),
+        log_key: *log.public().public_key(),
         time: ctx.now,
     };
     let signed = Signed::sign(ctx.backend, &keys.proof_signing, statement);

@@ -388,8 +388,16 @@ async fn export(State(admin): Shared, Query(acting): Query<Acting>, body: Bytes)
     let file = file.map_err(|e| unusable(&format_args!("cannot write {}: {e}", asked.path.display())))?;
     let mut writer = tokio::io::BufWriter::new(file);
     let patient = LocalPatient(asked.patient);
-    let lines = admin.engine.shelf.export_ndjson(&patient, which, &mut writer).await.map_err(|e| shelf(&e))?;
-    Ok(Json(json!({"resources": lines})))
+    match admin.engine.shelf.export_ndjson(&patient, which, &mut writer).await {
+        Ok(lines) => Ok(Json(json!({"resources": lines}))),
+        Err(error) => {
+            // Half an export would pass for a whole one.
+            if let Err(error) = tokio::fs::remove_file(&asked.path).await {
+                tracing::warn!(%error, "a part of a failed export could not be removed");
+            }
+            Err(shelf(&error))
+        }
+    }
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(body: &[u8], what: &'static str) -> Result<T, Problem> {

@@ -318,7 +318,7 @@ impl Engine {
         {
             return self.requested_again(case).await;
         }
-        let (to, seal_to) = (sender.sender().clone(), sender.session_key().clone());
+        let (to, seal_to) = (sender.sender().clone(), *sender.session_key());
         let outcome = self.check_request(sender, existing, attempt).await;
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
             let refusal = self.as_source("Refusal", |s| s.refuse(proof, session, 0, &to, &seal_to, rejection.code));

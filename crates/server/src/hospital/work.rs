@@ -267,7 +267,7 @@ impl Worker {
         engine.party.backend.random(key.as_mut_slice());
         let on = self.stages.on(case.proof, "staging");
         let key = RecordKey::from_bytes(*key);
-        engine.shelf.stage(&case.session, engine.party.backend.clone(), key, reply.public().clone(), on).await
+        engine.shelf.stage(&case.session, engine.party.backend.clone(), key, *reply.public(), on).await
     }
 
     /// Very many blobs do not fit one batch: all but the last part go out before the manifest, which harms nobody.

@@ -200,6 +200,26 @@ fn a_receipt_under_another_hospitals_key_does_not_end_the_case() {
 }
 
 #[test]
+fn an_inner_receipt_that_does_not_open_ends_the_case_and_is_noted() {
+    let mut world = World::new();
+    let (mut wallet, _) = presented(&mut world);
+    let proof = wallet.cases()[0].proof.unwrap();
+    world.release(proof);
+    let genuine = world.end(proof, OutcomeClass::Filed);
+    let parcel = Parcel::parse(&genuine[0].1).unwrap();
+    let mut body: waybill_protocol::messages::StatementBody = parcel.open(Kind::CaseStatement, "statement").unwrap();
+    let receipt = body.receipt.as_mut().unwrap();
+    receipt.for_patient = receipt.for_source.clone();
+    let mailbox = wallet.cases()[0].mailbox();
+    let received = wallet.receive(NOW, mailbox, &Parcel::pack(Kind::CaseStatement, &body)).unwrap();
+    assert!(matches!(received, Received::Ended { .. }), "the signed outer receipt decides: {received:?}");
+    let closed = &wallet.closed()[0];
+    assert!(closed.receipt.is_none());
+    let notice = closed.notices.last().unwrap();
+    assert_eq!((&notice.from, notice.code), (&Party::Hospital(b()), Code::ReceiptInvalid));
+}
+
+#[test]
 fn refusals_before_the_proof_end_the_case_and_later_ones_are_noted() {
     let mut world = World::new();
     let (mut wallet, _) = delegated(&mut world);

@@ -289,7 +289,7 @@ impl World {
     pub(super) fn settle(&mut self, now: Timestamp, (case, effects): (AuthorityCase, Vec<Effect>)) -> Vec<Letter> {
         self.cases.insert(case.id, case);
         let leaves = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Log(leaf) => Some(leaf),
+            Effect::Log(leaf) => Some(*leaf),
             _ => None,
         });
         let mut out = Vec::new();
