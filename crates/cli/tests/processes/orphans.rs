@@ -1,14 +1,16 @@
 //! However a demo ends, it leaves no process behind.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::common::program;
 
-/// A demo whose five servers are running, and their process ids.
-fn demo() -> (Child, Vec<String>) {
+/// A demo whose five servers are running, and their process ids. A killed demo cannot remove its folder below `scratch`.
+fn demo(scratch: &Path) -> (Child, Vec<String>) {
     let mut command = Command::new(program());
+    command.env("TMPDIR", scratch);
     command.args(["demo", "--json"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut demo = command.spawn().unwrap();
     loop {
@@ -42,15 +44,18 @@ fn wait_until_gone(servers: &[String]) {
 
 #[test]
 fn a_terminated_demo_stops_its_servers_and_says_so() {
-    let (mut demo, servers) = demo();
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut demo, servers) = demo(scratch.path());
     assert!(Command::new("kill").arg(demo.id().to_string()).status().unwrap().success());
     assert_eq!(demo.wait().unwrap().code(), Some(1));
     wait_until_gone(&servers);
+    assert_eq!(scratch.path().read_dir().unwrap().count(), 0, "the network's folder is gone");
 }
 
 #[test]
 fn the_servers_of_a_killed_demo_end_by_themselves() {
-    let (mut demo, servers) = demo();
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut demo, servers) = demo(scratch.path());
     demo.kill().unwrap();
     demo.wait().unwrap();
     wait_until_gone(&servers);
