@@ -1,9 +1,10 @@
 //! The source's checks of a grant, and what it may do afterwards and only then (PROTOCOL section 6.1, checks 11 to 15).
 
+use waybill_crypto::certificate::Profile;
 use waybill_crypto::keys::Digest;
 use waybill_protocol::ids::{Nonce, SessionId, Timestamp};
 use waybill_protocol::log::{Checkpoint, LeafKind};
-use waybill_protocol::messages::{Grant, GrantBody, Standing};
+use waybill_protocol::messages::{AuthorityStatementBody, Grant, GrantBody, Standing};
 use waybill_protocol::migration::SourceState;
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::{Signed, SignedBytes};
@@ -163,4 +164,31 @@ fn a_manifest_is_sent_again_only_while_its_session_is_open() {
     assert!(world.source().resend_manifest(&m.source()).is_some());
     world.advance(&mut m, Step::Lodged, Step::Closed);
     assert!(world.source().resend_manifest(&m.source()).is_none());
+}
+
+#[test]
+fn the_authoritys_description_counts_only_for_the_pinned_authority_and_log() {
+    let world = World::new();
+    let key = &world.authority.proof_signing;
+    let accept = |statement, chain| {
+        let crl = world.network.crl(&[], NOW);
+        let mut trust = Trust::new(id(AUTHORITY), world.network.anchor.clone(), world.log.policy(), crl);
+        let accepted = trust.accept_statement(&world.ctx(), &AuthorityStatementBody { statement, chain });
+        accepted.map(|()| trust.lodgement_key().copied())
+    };
+    let honest = &world.statement;
+    let own = &world.authority.chain;
+    let lodgement = *world.authority.lodgement.public();
+    assert_eq!(accept(honest.statement.clone(), own.clone()).unwrap(), Some(lodgement));
+    assert_eq!(code(accept(forged(&honest.statement), own.clone())), Code::SignatureInvalid);
+    let other = resigned(&world, key, &honest.statement, |s| s.authority = id("other.example"));
+    assert_eq!(code(accept(other, own.clone())), Code::SenderWrong);
+    let other = world.network.chain(Profile::ProofSigning, "other.example", key.public(), NOW).0;
+    assert_eq!(code(accept(honest.statement.clone(), other)), Code::SenderWrong);
+    let origin = resigned(&world, key, &honest.statement, |s| s.log_origin = "other.example/log".into());
+    assert_eq!(code(accept(origin, own.clone())), Code::LogInconsistent);
+    let log_key = resigned(&world, key, &honest.statement, |s| s.log_key.0 = [1; 32]);
+    assert_eq!(code(accept(log_key, own.clone())), Code::LogInconsistent);
+    let hospital = world.network.chain(Profile::HospitalSigning, AUTHORITY, key.public(), NOW).0;
+    assert_eq!(code(accept(honest.statement.clone(), hospital)), Code::CertificateInvalid);
 }
