@@ -366,7 +366,7 @@ async fn sweep_removes_what_is_old_and_keeps_the_rest() {
     }
 }
 
-/// Puts off the first letter twice, then takes everything.
+/// Puts off the first letter once, then takes everything.
 struct Reluctant {
     refusals: AtomicUsize,
     seen: mpsc::UnboundedSender<Vec<u8>>,
@@ -384,7 +384,7 @@ impl LetterHandler for Reluctant {
 }
 
 #[tokio::test]
-async fn loop_shows_a_letter_again_and_keeps_the_order() {
+async fn loop_shows_a_letter_again_and_lets_none_wait_for_it() {
     let host = Host::start().await;
     let (key, url, session) = host.owner().await;
     let client = host.client();
@@ -394,8 +394,8 @@ async fn loop_shows_a_letter_again_and_keeps_the_order() {
     let handler = Arc::new(Reluctant { refusals: AtomicUsize::new(0), seen });
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(receive_loop(Arc::new(host.inbox(&key)), handler, shutdown.clone()));
-    assert_eq!(received.recv().await.unwrap(), b"1");
-    assert_eq!(received.recv().await.unwrap(), b"2");
+    assert_eq!(received.recv().await.unwrap(), b"2", "the one behind it does not wait");
+    assert_eq!(received.recv().await.unwrap(), b"1", "it comes again");
     while !client.messages(&url, &session, None, Duration::ZERO).await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
