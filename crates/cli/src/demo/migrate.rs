@@ -278,7 +278,9 @@ impl Stageplay<'_> {
         report.digest_full = manifest.digest_full;
         report.digest_states = DigestStates { scope: manifest.digest_scope_state, full: manifest.digest_full_state };
         report.digest_destination = receipt.digest;
-        if let Some(loss) = b.find::<Value>(&format!("/cases/{proof}/loss")).await? {
+        if let Some(mut loss) = b.find::<Value>(&format!("/cases/{proof}/loss")).await? {
+            // Towards B all that stayed looks alike; A's own report has the reasons, for A and its patient.
+            loss["source"] = a.find(&format!("/cases/{proof}/loss")).await?.unwrap_or_default();
             write(&files.at("loss-report.json"), &serde_json::to_vec_pretty(&loss).expect("JSON is JSON"))?;
             read_loss(&loss, report);
         }
@@ -387,7 +389,11 @@ fn read_loss(loss: &Value, report: &mut PatientReport) {
     (report.withheld, report.not_movable, report.quarantined) =
         (counts.withheld, counts.not_movable, counts.quarantined);
     report.types = serde_json::from_value(loss["by_type"].clone()).unwrap_or_default();
-    report.reasons = serde_json::from_value(loss["reasons"].clone()).unwrap_or_default();
+    report.reasons = serde_json::from_value(loss["source"]["reasons"].clone()).unwrap_or_default();
+    if let Some(quarantined) = loss["reasons"].get("quarantined") {
+        let at_b = serde_json::from_value(quarantined.clone()).unwrap_or_default();
+        report.reasons.insert("quarantined".to_owned(), at_b);
+    }
 }
 
 /// How far each party's journal of posted parcels has come.

@@ -340,16 +340,17 @@ async fn evidence(State(admin): Shared, Path(proof): Path<String>) -> Result<Res
     Ok(([(header::CONTENT_TYPE, "application/cbor")], file.to_bytes()).into_response())
 }
 
-/// The loss report as the destination signed it, or the source's part while there is none.
+/// At the source its own report, with every item and its reason; at the destination the report as it was signed, or the source's
+/// part while there is none.
 async fn loss(State(admin): Shared, Path(proof): Path<String>) -> Result<Json<LossReport>, Problem> {
     let id = proof_id(&proof)?;
-    let (opening, manifest) = if let Some((case, _)) = admin.engine.source_case(&id).await.map_err(|e| service(&e))? {
-        (case.receipt, case.manifest)
-    } else if let Some((case, _)) = admin.engine.destination_case(&id).await.map_err(|e| service(&e))? {
-        (case.receipt_opening, case.manifest)
-    } else {
-        return Err(Problem::not_found());
-    };
+    if let Some((case, _)) = admin.engine.source_case(&id).await.map_err(|e| service(&e))? {
+        let own = admin.engine.shelf.loss_report(&case.session).await.map_err(|e| shelf(&e))?;
+        return own.map(Json).ok_or_else(Problem::not_found);
+    }
+    let case = admin.engine.destination_case(&id).await.map_err(|e| service(&e))?;
+    let Some((case, _)) = case else { return Err(Problem::not_found()) };
+    let (opening, manifest) = (case.receipt_opening, case.manifest);
     let detail: Option<ReceiptDetail> =
         opening.and_then(|opening| from_cbor("receipt", &opening.detail, MAX_PARCEL_BYTES).ok());
     let bytes = detail.map(|d| d.loss).or_else(|| manifest.as_ref().and_then(peek_manifest).map(|m| m.loss));
