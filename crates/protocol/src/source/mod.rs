@@ -183,6 +183,28 @@ enum Inner {
 /// A new row with what else must happen.
 pub type Transition = (SourceCase, Vec<Effect>);
 
+/// How a request with an unknown session may open a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The proof was never used here.
+    First,
+    /// The attempt before was declared failed by us.
+    Next,
+}
+
+/// The source's own single-use rule, beside the authority's: one session a proof, unless we ourselves declared the attempt before
+/// it failed.
+///
+/// # Errors
+/// `proof-spent`.
+pub fn admit(existing: Option<&SourceCase>, attempt: u32) -> Result<Admission, Rejection> {
+    match existing {
+        None => Ok(Admission::First),
+        Some(case) if case.state == SourceState::AttemptFailed && attempt == case.attempt + 1 => Ok(Admission::Next),
+        Some(_) => Err(Code::ProofSpent.into()),
+    }
+}
+
 impl Source<'_> {
     /// After every check: the case row, and the redemption that asks the authority. With a doubt it waits for a person first.
     #[must_use]

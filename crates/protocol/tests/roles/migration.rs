@@ -216,3 +216,21 @@ fn a_case_that_ends_tells_everybody() {
     assert_eq!(to, expected);
     assert_ne!(m.proof.id().0, Digest([0; 32]));
 }
+
+#[test]
+fn the_source_serves_one_session_a_proof_unless_it_declared_the_attempt_failed() {
+    use waybill_protocol::source::{Admission, SourceCase, admit};
+    let mut world = World::new();
+    let case = world.migrate(0, Step::Lodged).source();
+    let spent = |case: &SourceCase, attempt| admit(Some(case), attempt).unwrap_err().code == Code::ProofSpent;
+    assert_eq!(admit(None, 1).unwrap(), Admission::First);
+    for state in [SourceState::AwaitingReview, SourceState::Redeeming, SourceState::Granted, SourceState::Lodged] {
+        assert!(spent(&SourceCase { state, ..case.clone() }, case.attempt + 1), "{state:?}");
+    }
+    for state in [SourceState::Refused, SourceState::Closed] {
+        assert!(spent(&SourceCase { state, ..case.clone() }, case.attempt + 1), "{state:?}");
+    }
+    let failed = SourceCase { state: SourceState::AttemptFailed, ..case.clone() };
+    assert_eq!(admit(Some(&failed), case.attempt + 1).unwrap(), Admission::Next);
+    assert!(spent(&failed, case.attempt) && spent(&failed, case.attempt + 2));
+}

@@ -22,7 +22,7 @@ use waybill_protocol::registrar::{EnrolmentCode, HospitalIdentity, Registered, R
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::SealedBytes;
 use waybill_protocol::signed::{Signed, SignedBytes};
-use waybill_protocol::source::{Received, Source, SourceCase};
+use waybill_protocol::source::{Admission, Received, Source, SourceCase, admit};
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Op, Space};
 
@@ -340,13 +340,9 @@ impl Engine {
         })?;
         let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
         let consent = self.as_source("TransferRequest", |s| s.verify_consent(opened, registered.as_ref()))?;
-        let expect = match &existing {
-            None => Expect::Absent,
-            // Our own durable row: one session a proof, unless we ourselves declared the attempt failed.
-            Some((case, version)) if case.state == SourceState::AttemptFailed && attempt == case.attempt + 1 => {
-                Expect::Version(*version)
-            }
-            Some(_) => return Err(Rejection::from(Code::ProofSpent).into()),
+        let expect = match (admit(existing.as_ref().map(|(case, _)| case), attempt)?, &existing) {
+            (Admission::Next, Some((_, version))) => Expect::Version(*version),
+            (Admission::First | Admission::Next, _) => Expect::Absent,
         };
         let ours = self.shelf.demographics(consent.local()).await?;
         let known = self.known_checkpoint().await?;
