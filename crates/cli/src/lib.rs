@@ -14,6 +14,7 @@ pub mod demo;
 pub mod failure;
 pub mod hospital;
 pub mod inputs;
+pub mod network_file;
 pub mod relay;
 pub mod sample;
 pub mod serve;

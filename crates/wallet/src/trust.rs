@@ -20,7 +20,7 @@ pub struct TrustSettings {
     /// The authority's name.
     #[n(0)]
     pub authority: HospitalId,
-    /// Its mailbox.
+    /// Its mailbox; empty until it is known.
     #[n(1)]
     pub authority_mailbox: String,
     /// Its root certificate, DER.
@@ -31,6 +31,9 @@ pub struct TrustSettings {
     pub log: CheckpointPolicy,
     #[n(4)]
     pub(crate) current: Option<Current>,
+    /// Where it publishes revocation list and statement: `https://host[:port]`.
+    #[n(5)]
+    pub url: Option<String>,
 }
 
 impl fmt::Debug for TrustSettings {
@@ -53,7 +56,13 @@ impl TrustSettings {
     /// Pins an authority.
     #[must_use]
     pub fn new(authority: HospitalId, authority_mailbox: String, root: Vec<u8>, log: CheckpointPolicy) -> Self {
-        Self { authority, authority_mailbox, root, log, current: None }
+        Self { authority, authority_mailbox, root, log, current: None, url: None }
+    }
+
+    /// Says where the authority publishes what it renews.
+    #[must_use]
+    pub fn with_url(self, url: String) -> Self {
+        Self { url: Some(url), ..self }
     }
 
     /// Verifies all of it, from the root down: issuing certificate, revocation list, statement of the online keys.
