@@ -50,6 +50,34 @@ impl Console {
         self.json(value);
     }
 
+    /// Says something beside the result, on standard error, so that the result stays what was asked for.
+    pub fn note(self, line: impl AsRef<str>) {
+        // Nothing can be done about a standard error that is closed.
+        let _ = writeln!(std::io::stderr().lock(), "{}", line.as_ref());
+    }
+
+    /// Whether somebody sits at the terminal who can be asked.
+    #[must_use]
+    pub fn can_ask(self) -> bool {
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// Asks a question that is answered with yes or no; everything but a yes is a no.
+    ///
+    /// # Errors
+    /// [`Failure`] when nobody can be asked, or standard input ends.
+    pub fn confirm(self, question: &str, instead: &str) -> Result<bool, Failure> {
+        if !self.can_ask() {
+            return Err(Failure::usage("this needs a confirmation and nobody can be asked").hint(instead));
+        }
+        let cannot = |e| Failure::environment("the answer cannot be read", e);
+        let mut stderr = std::io::stderr().lock();
+        write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).map_err(cannot)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(cannot)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// A spinner for something that takes a while; invisible when nobody watches.
     #[must_use]
     pub fn progress(self, message: impl Into<String>) -> Progress {

@@ -15,6 +15,8 @@ use crate::state::{ClosedCase, Notice, Outcome};
 /// Security: health data. `Debug` is not derived, so that it reaches no log.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
+    /// The case's number in this wallet.
+    pub case: u64,
     /// Where the record came from.
     pub source: String,
     /// Where it went to.
@@ -23,8 +25,14 @@ pub struct Summary {
     pub outcome: &'static str,
     /// One sentence for it.
     pub sentence: String,
+    /// When the case began. Units: unix seconds.
+    pub begun: u64,
     /// When the wallet learned of the end. Units: unix seconds.
     pub ended: u64,
+    /// What was allowed to travel, in the words of a scope.
+    pub scope: Option<String>,
+    /// What was not, item by item.
+    pub hidden: Vec<String>,
     /// The case's id, hexadecimal.
     pub proof: Option<String>,
     /// The catalogue's code, when something was refused or rejected.
@@ -106,11 +114,15 @@ impl Summary {
             _ => None,
         };
         Self {
+            case: case.number.ordinal(),
             source: case.source.hospital.to_string(),
             destination: case.destination.hospital.to_string(),
             outcome: case.outcome.as_str(),
             sentence: sentence(case, code),
+            begun: case.begun.0,
             ended: case.ended.0,
+            scope: case.scope.as_ref().map(ToString::to_string),
+            hidden: case.hides.iter().flat_map(|hides| hides.items()).map(ToString::to_string).collect(),
             proof: case.proof.map(|proof| proof.to_string()),
             code: code.map(Code::as_str),
             receipt: detail.as_ref().map(ReceiptSummary::of),
@@ -127,6 +139,12 @@ impl Summary {
         }
         for notice in &self.notices {
             line(&mut out, format_args!("On the way, {} said: {} ({})", notice.from, notice.sentence, notice.code));
+        }
+        if let Some(scope) = &self.scope {
+            line(&mut out, format_args!("You allowed: {scope}"));
+        }
+        if !self.hidden.is_empty() {
+            line(&mut out, format_args!("You hid: {}", self.hidden.join(", ")));
         }
         if let Some(proof) = &self.proof {
             line(&mut out, format_args!("Case {proof}"));

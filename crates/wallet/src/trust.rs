@@ -65,6 +65,11 @@ impl TrustSettings {
         Self { url: Some(url), ..self }
     }
 
+    /// The newest statement of its online keys.
+    pub(crate) fn statement(&self) -> Option<&AuthorityStatementBody> {
+        self.current.as_ref().map(|current| &current.statement)
+    }
+
     /// Verifies all of it, from the root down: issuing certificate, revocation list, statement of the online keys.
     fn build(&self, ctx: &Ctx<'_>, current: &Current) -> Result<(Trust, u64), WalletError> {
         let anchor = TrustAnchor::from_der(&self.root).map_err(|_| WalletError::TrustInvalid("root certificate"))?;
@@ -133,6 +138,12 @@ impl Wallet {
         })?;
         self.trust = Some(trust);
         Ok(())
+    }
+
+    /// Whether what the file holds is good enough to judge proofs and statements by: an authority that cannot be reached for a
+    /// while must not stop the patient.
+    pub fn has_usable_trust(&mut self, now: Timestamp) -> bool {
+        self.ready_trust(now).is_ok()
     }
 
     /// Makes [`Wallet::trust`] ready from what the file holds.

@@ -8,8 +8,9 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::passphrase::Cost;
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
+use waybill_protocol::evidence::Evidence;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
-use waybill_protocol::messages::{EndState, Purpose, RevocationReason, Terms};
+use waybill_protocol::messages::{DelegationBody, EndState, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
 use waybill_protocol::rejection::Rejection;
 use waybill_protocol::trust::{Ctx, Trust};
@@ -280,13 +281,31 @@ impl Wallet {
         self.login(now, contact, Purpose::Preview, None)
     }
 
-    /// Asks a hospital of a case how the case stands there.
+    /// Asks a hospital of a case how the case stands there. A question of the same kind that was not answered is withdrawn, so that
+    /// whoever asks again and again fills neither the wallet nor the relay.
     ///
     /// # Errors
     /// As [`Self::preview`].
     pub fn watch(&mut self, now: Timestamp, hospital: &HospitalId, proof: ProofId) -> Result<Errand, WalletError> {
         let contact = self.contact(now, hospital)?.clone();
-        self.login(now, contact, Purpose::Watch { proof }, None)
+        let purpose = Purpose::Watch { proof };
+        let same = |login: &PendingLogin| login.purpose == purpose && &login.contact.hospital == hospital;
+        let old: Vec<MailboxName> =
+            self.state.logins.iter().filter(|login| same(login)).map(|login| login.mailbox.name()).collect();
+        if !old.is_empty() {
+            self.commit(|state| {
+                state.logins.retain(|login| !old.contains(&login.mailbox.name()));
+                old.into_iter().for_each(|mailbox| state.settle(mailbox));
+            })?;
+        }
+        self.login(now, contact, purpose, None)
+    }
+
+    /// Whether a hospital still owes an answer to a question about this case.
+    #[must_use]
+    pub fn is_asking(&self, hospital: &HospitalId, proof: ProofId) -> bool {
+        let purpose = Purpose::Watch { proof };
+        self.state.logins.iter().any(|login| login.purpose == purpose && &login.contact.hospital == hospital)
     }
 
     fn login(
@@ -510,6 +529,33 @@ impl Wallet {
             state.outbox.retain(|errand| errand.case != Some(number));
             outgoing.into_iter().map(|parcel| state.send(parcel)).collect()
         })
+    }
+
+    /// An open case.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownCase`].
+    pub fn open_case(&self, number: CaseNumber) -> Result<&Case, WalletError> {
+        self.case(number)
+    }
+
+    /// The evidence of a case that is over, as far as the patient holds it; `None` for one that never had a proof.
+    #[must_use]
+    pub fn evidence(&self, number: CaseNumber) -> Option<Evidence> {
+        let case = self.state.closed.iter().find(|case| case.number == number)?;
+        let log = self.state.trust.as_ref()?.log.clone();
+        let mut evidence = Evidence::new(case.authority.clone()?, log, case.bundle.clone()?);
+        if let (Some(delegation), Some(voucher)) = (case.delegation.clone(), case.voucher.clone()) {
+            let key = self.state.root.delegation_key(number.0).public().clone();
+            evidence.delegation = Some(DelegationBody { delegation, key, voucher });
+        }
+        evidence.statement = case.statement.clone();
+        evidence.receipt = case.receipt.clone();
+        if case.outcome == Outcome::Ended(EndState::Revoked) {
+            let parcel = case.revocation.as_deref().and_then(|bytes| Parcel::parse(bytes).ok());
+            evidence.revocation = parcel.and_then(|parcel| parcel.open(Kind::Revocation, "revocation").ok());
+        }
+        Some(evidence)
     }
 
     /// Gives a case up. Without a consent nothing ever moves; where there is one, revoke it first and wait for the end.

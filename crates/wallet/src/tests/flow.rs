@@ -6,8 +6,10 @@ use crate::file::FileError;
 use crate::state::{Outcome, Stage};
 use crate::{Summary, WalletError};
 use std::sync::Arc;
+use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::portable::Portable;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
+use waybill_protocol::evidence::{Evidence, Finding, judge};
 use waybill_protocol::ids::Timestamp;
 use waybill_protocol::messages::EndState;
 use waybill_protocol::rejection::Code;
@@ -73,6 +75,40 @@ fn check_filed(wallet: &Wallet) {
 fn a_record_moves_and_the_wallet_holds_the_evidence() {
     let (_world, wallet) = migrate(|_, wallet| wallet);
     check_filed(&wallet);
+}
+
+#[test]
+fn a_closed_case_yields_evidence_that_anybody_can_judge() {
+    let (world, wallet) = migrate(|world, wallet| world.restart(wallet));
+    let number = wallet.closed()[0].number;
+    let evidence = Evidence::parse(&wallet.evidence(number).unwrap().to_bytes()).unwrap();
+    let anchor = TrustAnchor::from_der(&world.root).unwrap();
+    let verdict = judge(&*world.backend, &anchor, Some(&world.policy), &evidence);
+    assert!(verdict.holds(), "{:?}", verdict.first_failure());
+    assert_eq!(verdict.end, Some(EndState::Filed));
+    for check in ["delegation", "voucher", "proof-logged", "statement-logged", "receipt", "receipt-detail"] {
+        let found = verdict.sentences.iter().find(|sentence| sentence.check == check).map(|s| s.finding);
+        assert_eq!(found, Some(Finding::Proven), "{check}");
+    }
+    let closed = &wallet.closed()[0];
+    assert_eq!(closed.scope, Some(wish().scope));
+    assert_eq!(closed.hides, Some(wish().hides));
+    assert_eq!((number.ordinal(), number.to_string()), (1, "1".to_owned()));
+}
+
+#[test]
+fn a_question_asked_again_takes_the_place_of_the_one_before() {
+    let mut world = World::new();
+    let (mut wallet, _) = presented(&mut world);
+    let proof = wallet.cases()[0].proof.unwrap();
+    let before = wallet.watches().len();
+    let first = wallet.watch(NOW, &a(), proof).unwrap();
+    let second = wallet.watch(NOW, &a(), proof).unwrap();
+    assert_ne!(first.answer, second.answer);
+    assert!(wallet.is_asking(&a(), proof) && !wallet.is_asking(&b(), proof));
+    assert_eq!((wallet.watches().len(), wallet.errands().len()), (before + 1, 1));
+    wallet.watch(NOW, &b(), proof).unwrap();
+    assert_eq!(wallet.errands().len(), 2);
 }
 
 #[test]
