@@ -12,7 +12,7 @@ use waybill_protocol::evidence::Evidence;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{DelegationBody, EndState, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
-use waybill_protocol::rejection::Rejection;
+use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel, from_cbor, to_cbor};
 use zeroize::Zeroizing;
@@ -272,36 +272,34 @@ impl Wallet {
         })
     }
 
-    /// Asks a hospital what it holds: counts by type.
+    /// Asks a hospital something about oneself: a preview, a page of items, who looked, or how a case stands there.
     ///
     /// # Errors
-    /// [`WalletError::NotRegistered`], [`WalletError::RegistrationExpired`], [`WalletError::TooMany`], [`FileError`].
-    pub fn preview(&mut self, now: Timestamp, hospital: &HospitalId) -> Result<Errand, WalletError> {
+    /// [`WalletError::NotRegistered`], [`WalletError::RegistrationExpired`], [`WalletError::TooMany`], [`FileError`];
+    /// [`WalletError::Rejected`] with `unexpected-message` for a voucher, which belongs to [`Self::delegate`].
+    pub fn ask(&mut self, now: Timestamp, hospital: &HospitalId, purpose: Purpose) -> Result<Errand, WalletError> {
+        if matches!(purpose, Purpose::Voucher { .. }) {
+            return Err(Rejection::from(Code::UnexpectedMessage).into());
+        }
         let contact = self.contact(now, hospital)?.clone();
-        self.login(now, contact, Purpose::Preview, None)
-    }
-
-    /// Asks a hospital of a case how the case stands there. A question of the same kind that was not answered is withdrawn, so that
-    /// whoever asks again and again fills neither the wallet nor the relay.
-    ///
-    /// # Errors
-    /// As [`Self::preview`].
-    pub fn watch(&mut self, now: Timestamp, hospital: &HospitalId, proof: ProofId) -> Result<Errand, WalletError> {
-        let contact = self.contact(now, hospital)?.clone();
-        let purpose = Purpose::Watch { proof };
-        let same = |login: &PendingLogin| login.purpose == purpose && &login.contact.hospital == hospital;
-        let old: Vec<MailboxName> =
-            self.state.logins.iter().filter(|login| same(login)).map(|login| login.mailbox.name()).collect();
-        if !old.is_empty() {
-            self.commit(|state| {
-                state.logins.retain(|login| !old.contains(&login.mailbox.name()));
-                old.into_iter().for_each(|mailbox| state.settle(mailbox));
-            })?;
+        if matches!(purpose, Purpose::Watch { .. }) {
+            self.withdraw(hospital, &purpose)?;
         }
         self.login(now, contact, purpose, None)
     }
 
-    /// Whether a hospital still owes an answer to a question about this case.
+    /// Withdraws a question that was not answered: whoever asks again and again fills neither the wallet nor the relay.
+    fn withdraw(&mut self, hospital: &HospitalId, purpose: &Purpose) -> Result<(), WalletError> {
+        let logins = self.state.logins.iter();
+        let old = logins.filter(|login| &login.purpose == purpose && &login.contact.hospital == hospital);
+        let old: Vec<MailboxName> = old.map(|login| login.mailbox.name()).collect();
+        self.commit(|state| {
+            state.logins.retain(|login| !old.contains(&login.mailbox.name()));
+            old.into_iter().for_each(|mailbox| state.settle(mailbox));
+        })
+    }
+
+    /// Whether a hospital still owes an answer to the question how this case stands.
     #[must_use]
     pub fn is_asking(&self, hospital: &HospitalId, proof: ProofId) -> bool {
         let purpose = Purpose::Watch { proof };
