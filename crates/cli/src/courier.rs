@@ -259,11 +259,7 @@ impl Courier {
     }
 
     /// Waits up to `wait` (whole seconds) until one of the watched mailboxes holds letters.
-    async fn look(
-        &mut self,
-        wallet: &Wallet,
-        wait: Duration,
-    ) -> Result<Option<(MailboxName, Vec<Letter>)>, Failure> {
+    async fn look(&mut self, wallet: &Wallet, wait: Duration) -> Result<Option<(MailboxName, Vec<Letter>)>, Failure> {
         let names: Vec<MailboxName> = wallet.watches().iter().map(|watch| watch.mailbox).collect();
         let client = &self.client;
         let looks: Vec<_> = self

@@ -4,7 +4,7 @@
 use waybill_crypto::keys::HospitalKeys;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
-    Disclosure, EndState, Item, LoginOutcome, Preview, Refusal, RefusalBody, StatementBody, VoucherGrant,
+    Disclosure, EndState, Item, LoginOutcome, Preview, Purpose, Refusal, RefusalBody, StatementBody, VoucherGrant,
 };
 use waybill_protocol::patient::Contact;
 use waybill_protocol::rejection::{Code, Rejection};
@@ -80,6 +80,8 @@ pub enum Received {
     Watched {
         /// Which.
         hospital: HospitalId,
+        /// The case.
+        proof: ProofId,
         /// The state's name there.
         state: String,
         /// Where a code says more.
@@ -93,6 +95,8 @@ pub enum Received {
         code: Code,
         /// The case that waits for a voucher.
         case: Option<CaseNumber>,
+        /// The case that was asked about.
+        about: Option<ProofId>,
     },
     /// The source vouched; the delegation is signed and to be posted.
     Vouched {
@@ -238,7 +242,10 @@ impl Wallet {
             (LoginOutcome::Preview { preview }, None) => Received::Preview { hospital, preview },
             (LoginOutcome::Items { items, more }, None) => Received::Items { hospital, items, more },
             (LoginOutcome::Disclosures { entries, more }, None) => Received::Disclosures { hospital, entries, more },
-            (LoginOutcome::Watch { state, code }, None) => Received::Watched { hospital, state, code },
+            (LoginOutcome::Watch { state, code }, None) => match pending.purpose {
+                Purpose::Watch { proof } => Received::Watched { hospital, proof, state, code },
+                _ => return Err(Stop::NotOurs(Code::UnexpectedMessage)),
+            },
             _ => return Err(Stop::NotOurs(Code::UnexpectedMessage)),
         };
         self.end_login(pending.mailbox.name())?;
@@ -277,7 +284,11 @@ impl Wallet {
                 }
             }
         })?;
-        Ok(Received::LoginRefused { hospital, code, case })
+        let about = match pending.purpose {
+            Purpose::Watch { proof } => Some(proof),
+            _ => None,
+        };
+        Ok(Received::LoginRefused { hospital, code, case, about })
     }
 
     /// The voucher came: the delegation is signed at once, since the patient decided when the case began.

@@ -36,6 +36,13 @@ const RECOVER_HELP: &str = "Nothing is asked of any server: all lasting keys fol
 hospitals' own keys: give each hospital's card with --card (`hospitals --card` and `init --paper` print them), or enrol there again,
 in person. Cases that were open go on at the hospitals and end there; this wallet does not know them.";
 
+const PREVIEW_HELP: &str = "Nothing moves, and only the hospital itself sees the answer: it is sealed to this wallet.
+
+A hidden item stays, but others may still name it: a discharge letter, a medication's reason. Nothing is ever cut out of a signed
+document, so `preview` lists where a hidden item is still mentioned. Hide those too, or let them go.
+
+Withheld allergies, medications and alerts can do harm: whoever treats you may not know what is missing.";
+
 const MIGRATE_HELP: &str = "Shows first what would move and what would stay, and asks. Then it logs in at A, has the delegation vouched for, obtains the
 authority's proof and compares it with your delegation, consents at A, presents at B, and follows the case to its signed end.
 
@@ -82,6 +89,9 @@ pub enum PatientCommand {
     Enrol {
         /// The code's text (`WAYBILL1:...`), or a file that holds it, or `-` for standard input.
         code: String,
+        /// How long to wait for the hospital's answer, such as `30s`, `2m`.
+        #[arg(long, value_name = "SPAN", default_value = "45s", value_parser = super::span)]
+        wait: std::time::Duration,
     },
     /// List the hospitals this wallet is registered at: in what capacity, within which limits, until when.
     Hospitals {
@@ -91,7 +101,7 @@ pub enum PatientCommand {
         /// Only this hospital.
         #[arg(value_name = "HOSPITAL")]
         hospital: Option<String>,
-        /// Write the cards (or, with --paper, the sheet) to this file.
+        /// Write the cards to this file instead.
         #[arg(long, value_name = "FILE", requires = "card")]
         out: Option<PathBuf>,
     },
@@ -99,6 +109,31 @@ pub enum PatientCommand {
     Paper {
         /// Where to write it. Print it, then delete the file: whoever reads it is you.
         file: PathBuf,
+    },
+    /// Show what a hospital holds, what would move and what would stay.
+    #[command(after_help = PREVIEW_HELP)]
+    Preview {
+        /// The hospital that holds the record; the beginning of its name is enough.
+        #[arg(long, value_name = "A")]
+        at: String,
+        /// The hospital that is to have it: whether it takes a record of this size.
+        #[arg(long, value_name = "B")]
+        to: Option<String>,
+        /// Which part, and but for which items.
+        #[command(flatten)]
+        part: PartArgs,
+    },
+    /// List the items of one type at a hospital, with date and title: find here what to hide.
+    Items {
+        /// The hospital that holds the record; the beginning of its name is enough.
+        #[arg(long, value_name = "A")]
+        at: String,
+        /// The FHIR resource type, such as `Condition`; `preview` lists the types there are.
+        #[arg(value_name = "TYPE")]
+        resource_type: String,
+        /// The most items to list.
+        #[arg(long, default_value_t = 1_000)]
+        most: usize,
     },
     /// Move a record, or part of it, from one hospital to another.
     #[command(after_help = MIGRATE_HELP)]

@@ -2,9 +2,9 @@
 //!
 //! - [`session`]: the wallet opened, and its way to the others
 //! - [`setup`]: `init`, `recover`, `enrol`, `hospitals`, `paper`, `passphrase`
-//! - [`migrate`]: `migrate`; [`follow`]: `status`, `watch`, `stop`
+//! - [`preview`]: `preview`, `items`; [`migrate`]: `migrate`; [`follow`]: `status`, `watch`, `stop`
 //! - [`receipt`]: `receipt`, `history`, `evidence`
-//! - [`words`]: who must act, in words
+//! - [`words`]: who must act, in words; [`paper`]: sheets and cards; [`passphrase`]: where it comes from
 //!
 //! Every step is durable in the wallet before it is taken, so that a command may be interrupted anywhere and the next one goes on.
 
@@ -12,6 +12,7 @@ pub mod follow;
 pub mod migrate;
 pub mod paper;
 pub mod passphrase;
+pub mod preview;
 pub mod receipt;
 pub mod session;
 pub mod setup;
@@ -33,9 +34,9 @@ pub async fn run(args: PatientArgs, console: &Console) -> Result<Exit, Failure> 
         PatientCommand::Recover { network, code_file, card } => {
             setup::recover(&wallet, &network, code_file.as_deref(), &card, console)
         }
-        PatientCommand::Enrol { code } => {
+        PatientCommand::Enrol { code, wait } => {
             let enrolment = setup::read_code(&code)?;
-            setup::enrol(&mut Session::open(&wallet, console)?, &enrolment).await
+            setup::enrol(&mut Session::open(&wallet, console)?, &enrolment, wait).await
         }
         PatientCommand::Hospitals { card, hospital, out } => {
             setup::hospitals(&Session::open(&wallet, console)?, hospital.as_deref(), card, out.as_deref())
@@ -43,6 +44,12 @@ pub async fn run(args: PatientArgs, console: &Console) -> Result<Exit, Failure> 
         PatientCommand::Paper { file } => {
             paper::write(&Session::open(&wallet, console)?, &file)?;
             Ok(Exit::Success)
+        }
+        PatientCommand::Preview { at, to, part } => {
+            preview::show(&mut Session::open(&wallet, console)?, &at, to.as_deref(), &part).await
+        }
+        PatientCommand::Items { at, resource_type, most } => {
+            preview::items(&mut Session::open(&wallet, console)?, &at, &resource_type, most).await
         }
         PatientCommand::Migrate(args) => migrate::run(&mut Session::open(&wallet, console)?, &args).await,
         PatientCommand::Status { offline } => follow::status(&mut Session::open(&wallet, console)?, offline).await,

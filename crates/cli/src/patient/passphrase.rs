@@ -73,25 +73,33 @@ pub fn find(file: Option<&Path>, console: Console) -> Result<Source, Failure> {
 /// # Errors
 /// [`Failure`].
 pub fn choose(file: Option<&Path>, console: Console) -> Result<Passphrase, Failure> {
-    let chosen = match find(file, console)? {
-        Source::Given(given) => given,
-        Source::Terminal => {
-            let first = ask("Choose a passphrase (several words are good): ")?;
-            checked(&first)?;
-            if *ask("The same once more: ")? != *first {
-                return Err(Failure::usage("the two passphrases differ").hint("run the command again; nothing was made"));
-            }
-            first
+    match find(file, console)? {
+        Source::Given(given) => {
+            checked(&given)?;
+            Ok(given)
         }
-    };
-    checked(&chosen)?;
-    Ok(chosen)
+        Source::Terminal => choose_at_terminal(),
+    }
+}
+
+/// Asks for a new passphrase twice.
+///
+/// # Errors
+/// [`Failure`].
+pub fn choose_at_terminal() -> Result<Passphrase, Failure> {
+    let first = ask("Choose a passphrase (several words are good): ")?;
+    checked(&first)?;
+    if *ask("The same once more: ")? != *first {
+        return Err(Failure::usage("the two passphrases differ").hint("run the command again; nothing was changed"));
+    }
+    Ok(first)
 }
 
 fn checked(passphrase: &str) -> Result<(), Failure> {
     if passphrase.chars().count() < SHORTEST {
-        return Err(Failure::usage(format!("the passphrase has fewer than {SHORTEST} characters"))
-            .hint("take several words that do not belong together; whoever has the file can try millions of short ones"));
+        return Err(Failure::usage(format!("the passphrase has fewer than {SHORTEST} characters")).hint(
+            "take several words that do not belong together; whoever has the file can try millions of short ones",
+        ));
     }
     Ok(())
 }

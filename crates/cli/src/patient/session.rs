@@ -1,9 +1,11 @@
 //! A wallet that was opened for one command, and its way to the others.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use waybill_crypto::keys::HospitalKeys;
 use waybill_crypto::native::Native;
 use waybill_protocol::ids::HospitalId;
 use waybill_protocol::patient::Contact;
@@ -28,6 +30,8 @@ pub struct Session {
     /// Where words go.
     pub console: Console,
     courier: Option<Courier>,
+    /// The keys that were pinned when the person was last told of them.
+    pins: BTreeMap<HospitalId, HospitalKeys>,
 }
 
 impl Session {
@@ -48,7 +52,7 @@ impl Session {
             match opened {
                 Ok(mut wallet) => {
                     wallet.tidy(now()).map_err(wallet_failure)?;
-                    return Ok(Self { wallet, console: *console, courier: None });
+                    return Ok(Self::around(wallet, console));
                 }
                 Err(WalletError::File(FileError::WrongPassphrase)) if tries > 0 => {
                     console.note("The passphrase is wrong; once more.");
@@ -61,7 +65,8 @@ impl Session {
     /// A session around a wallet that was just made.
     #[must_use]
     pub fn around(wallet: Wallet, console: &Console) -> Self {
-        Self { wallet, console: *console, courier: None }
+        let pins = pins(&wallet);
+        Self { wallet, console: *console, courier: None, pins }
     }
 
     /// The way to the others.
@@ -98,10 +103,9 @@ impl Session {
         let Self { wallet, courier: Some(courier), .. } = self else { unreachable!("it was just made") };
         if !known {
             let about = courier.about().await?;
-            let settings = wallet.trust_settings().cloned().ok_or_else(|| wallet_failure(WalletError::NoTrust))?;
-            wallet
-                .set_trust(waybill_wallet::TrustSettings { authority_mailbox: about.mailbox, ..settings })
-                .map_err(wallet_failure)?;
+            let mut settings = wallet.trust_settings().cloned().ok_or_else(|| wallet_failure(WalletError::NoTrust))?;
+            settings.authority_mailbox = about.mailbox;
+            wallet.set_trust(settings).map_err(wallet_failure)?;
         }
         courier.renew_trust(wallet).await
     }
@@ -119,12 +123,15 @@ impl Session {
         let deadline = Instant::now() + patience;
         self.courier()?;
         loop {
-            let Self { wallet, courier: Some(courier), console } = self else { unreachable!("it was just made") };
+            let Self { wallet, courier: Some(courier), console, pins: told } = self else {
+                unreachable!("it was just made")
+            };
             if wallet.watches().is_empty() {
                 return Ok(None);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(received) = courier.poll(wallet, left).await? else { return Ok(None) };
+            tell_new_keys(*console, told, wallet, &received);
             if let Some(found) = wanted(&received) {
                 return Ok(Some(found));
             }
@@ -165,10 +172,11 @@ impl Session {
             .collect();
         match found[..] {
             [contact] => Ok(contact),
-            [] if contacts.is_empty() => {
-                Err(Failure::failed("this wallet is registered at no hospital").hint("enrol with the code that a hospital hands you at its counter: waybill patient enrol CODE"))
+            [] if contacts.is_empty() => Err(Failure::failed("this wallet is registered at no hospital")
+                .hint("enrol with the code that a hospital hands you at its counter: waybill patient enrol CODE")),
+            [] => {
+                Err(Failure::usage(format!("this wallet is not registered at `{text}`")).hint(names(contacts.iter())))
             }
-            [] => Err(Failure::usage(format!("this wallet is not registered at `{text}`")).hint(names(contacts.iter()))),
             _ => Err(Failure::usage(format!("`{text}` names more than one hospital")).hint(names(found.into_iter()))),
         }
     }
@@ -181,13 +189,18 @@ impl Session {
         let cases = self.wallet.cases();
         match text.filter(|text| !text.is_empty()) {
             Some(text) => cases.iter().find(|case| names_open(case, text)).map(|case| case.number).ok_or_else(|| {
-                Failure::usage(format!("there is no open case {text} in this wallet")).hint("list them with `waybill patient history`")
+                Failure::usage(format!("there is no open case {text} in this wallet"))
+                    .hint("list them with `waybill patient history`")
             }),
             None => match cases {
                 [case] => Ok(case.number),
-                [] => Err(Failure::failed("no case is open").hint("`waybill patient history` lists those that are over")),
-                _ => Err(Failure::usage("more than one case is open: say which")
-                    .hint(format!("open are: {}", cases.iter().map(|case| case.number.to_string()).collect::<Vec<_>>().join(", ")))),
+                [] => {
+                    Err(Failure::failed("no case is open").hint("`waybill patient history` lists those that are over"))
+                }
+                _ => Err(Failure::usage("more than one case is open: say which").hint(format!(
+                    "open are: {}",
+                    cases.iter().map(|case| case.number.to_string()).collect::<Vec<_>>().join(", ")
+                ))),
             },
         }
     }
@@ -206,10 +219,37 @@ impl Session {
             Some(text) if self.wallet.cases().iter().any(|case| names_open(case, text)) => {
                 Failure::failed(format!("case {text} is not over yet")).hint("follow it with `waybill patient watch`")
             }
-            Some(text) => Failure::usage(format!("there is no case {text} in this wallet")).hint("list them with `waybill patient history`"),
-            None => Failure::failed("no case of this wallet is over yet").hint("`waybill patient status` says what is open"),
+            Some(text) => Failure::usage(format!("there is no case {text} in this wallet"))
+                .hint("list them with `waybill patient history`"),
+            None => {
+                Failure::failed("no case of this wallet is over yet").hint("`waybill patient status` says what is open")
+            }
         })
     }
+}
+
+fn pins(wallet: &Wallet) -> BTreeMap<HospitalId, HospitalKeys> {
+    wallet.contacts().iter().map(|contact| (contact.hospital.clone(), contact.keys.clone())).collect()
+}
+
+/// Says of a hospital that its keys have changed: its old key signed for the new ones, and the wallet has pinned them.
+fn tell_new_keys(
+    console: Console,
+    told: &mut BTreeMap<HospitalId, HospitalKeys>,
+    wallet: &Wallet,
+    received: &Received,
+) {
+    let now_pinned = pins(wallet);
+    let in_person = |at: &HospitalId| matches!(received, Received::Registered { hospital, .. } if hospital == at);
+    for (hospital, keys) in &now_pinned {
+        if told.get(hospital).is_some_and(|known| known != keys) && !in_person(hospital) {
+            console.note(format!(
+                "note: {hospital} has new keys; the old key has signed for them, and the wallet believes them from now on. \
+                 Print its card again: waybill patient hospitals --card"
+            ));
+        }
+    }
+    *told = now_pinned;
 }
 
 fn names<'a>(contacts: impl Iterator<Item = &'a Contact>) -> String {
@@ -218,7 +258,8 @@ fn names<'a>(contacts: impl Iterator<Item = &'a Contact>) -> String {
 }
 
 fn names_case(number: CaseNumber, id: Option<String>, text: &str) -> bool {
-    text == number.to_string() || (text.len() >= SHORTEST_ID && id.is_some_and(|id| id.starts_with(&text.to_ascii_lowercase())))
+    text == number.to_string()
+        || (text.len() >= SHORTEST_ID && id.is_some_and(|id| id.starts_with(&text.to_ascii_lowercase())))
 }
 
 fn names_open(case: &Case, text: &str) -> bool {

@@ -7,3 +7,5 @@ mod common;
 mod demo;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod patient;
+mod scene;
