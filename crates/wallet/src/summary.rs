@@ -7,6 +7,7 @@ use waybill_protocol::messages::{EndState, ReceiptDetail};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
 use waybill_record::loss::{LossOutcome, LossReport};
+use waybill_record::scope::Scope;
 
 use crate::state::{ClosedCase, Notice, Outcome};
 
@@ -141,7 +142,8 @@ impl Summary {
             line(&mut out, format_args!("On the way, {} said: {} ({})", notice.from, notice.sentence, notice.code));
         }
         if let Some(scope) = &self.scope {
-            line(&mut out, format_args!("You allowed: {scope}"));
+            let whole = *scope == Scope::full().to_string();
+            line(&mut out, format_args!("You allowed: {}", if whole { "the whole record" } else { scope }));
         }
         if !self.hidden.is_empty() {
             line(&mut out, format_args!("You hid: {}", self.hidden.join(", ")));
@@ -201,10 +203,7 @@ impl ReceiptSummary {
         } else if withheld + not_movable + quarantined == 0 {
             line(out, format_args!("Nothing stayed behind."));
         } else {
-            line(
-                out,
-                format_args!("{withheld} were kept back as you decided, {not_movable} could not travel. Reasons:"),
-            );
+            line(out, format_args!("{withheld} were kept back, {not_movable} could not travel. Reasons:"));
         }
         for entry in &self.reasons {
             let outcome = match entry.outcome {
@@ -212,7 +211,7 @@ impl ReceiptSummary {
                 LossOutcome::NotMovable => "could not travel",
                 LossOutcome::Quarantined => "arrived, not filed",
             };
-            line(out, format_args!("  {:>8}  {outcome}: {}", entry.count, entry.reason));
+            line(out, format_args!("  {:>8}  {outcome}: {}", entry.count, reason_in_words(&entry.reason)));
         }
         line(out, format_args!("Digest of what arrived: {}", self.digest));
     }
@@ -221,6 +220,24 @@ impl ReceiptSummary {
 impl NoticeSummary {
     fn of(notice: &Notice) -> Self {
         Self { from: notice.from.to_string(), code: notice.code.as_str(), sentence: notice.code.sentence() }
+    }
+}
+
+/// A reason code of the loss report for the person whose record it is; an unknown one as it stands.
+#[must_use]
+pub fn reason_in_words(reason: &str) -> &str {
+    match reason {
+        "type-not-in-scope" => "of a type you did not allow",
+        "before-from" => "older than you allowed",
+        "after-to" => "newer than you allowed",
+        "undated" => "without a date, which you did not allow",
+        "label" => "marked as sensitive, or not marked, which you did not allow",
+        "hidden" => "hidden by you",
+        "another-patient" => "another patient's",
+        "shared-with-others" => "shared with other patients",
+        "names-another-patient" => "names another patient",
+        "owner-unknown" => "it is not known whose it is",
+        other => other,
     }
 }
 

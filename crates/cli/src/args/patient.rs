@@ -16,7 +16,8 @@ In this order:
   waybill patient migrate --from A --to B         move it; asks before anything is signed
   waybill patient receipt --print                 what moved, what did not and why, and who looked
 
-Lost the wallet, or its passphrase? `waybill patient recover` makes it again from the recovery code on paper.
+Lost the wallet, or its passphrase? `waybill patient recover` makes it again from the recovery code on paper. It does not know
+the cases that were open: they go on without it, and the staff of either hospital can stop them.
 Stolen, or somebody has seen the recovery code? Go to each hospital's counter and have the old wallet's key struck out, make a
 NEW wallet with `init` and enrol again: a recovered wallet would have the same keys as the stolen one. `stop` ends what is open.
 

@@ -136,8 +136,8 @@ pub async fn watch(session: &mut Session, case: Option<&str>, wait: Duration) ->
     };
     session.refresh_trust().await?;
     let stage = session.wallet.open_case(number).map_err(wallet_failure)?.stage;
-    if stage == Stage::ProofHeld {
-        return Err(Failure::failed(format!("case {number} waits for your consent"))
+    if stage < Stage::AwaitingEnd {
+        return Err(Failure::failed(format!("case {number} has not begun to move: you have not consented yet"))
             .hint(format!("waybill patient migrate --resume {number}")));
     }
     to_the_end(session, number, wait).await

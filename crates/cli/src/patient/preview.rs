@@ -11,6 +11,7 @@ use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
 use waybill_record::types::ResourceType;
 use waybill_wallet::Received;
+use waybill_wallet::summary::reason_in_words;
 
 use super::session::{ANSWER, Session, wallet_failure};
 use super::words;
@@ -220,7 +221,8 @@ impl PreviewView {
             "would stay",
         ]);
         for (name, counts) in &self.types {
-            let stays: Vec<String> = counts.stays.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            let stays: Vec<String> =
+                counts.stays.iter().map(|(reason, count)| format!("{count} {}", reason_in_words(reason))).collect();
             table.add_row([
                 name.clone(),
                 counts.held.to_string(),
@@ -240,7 +242,8 @@ impl PreviewView {
             table.column_mut(column).expect("the table has five columns").set_cell_alignment(CellAlignment::Right);
         }
         console.say(table.to_string());
-        console.say(format!("Allowed to move: {}", self.scope));
+        let whole = self.scope == Scope::full().to_string();
+        console.say(format!("Allowed to move: {}", if whole { "the whole record" } else { &self.scope }));
         for pending in &self.pending {
             let status = pending.status.as_deref().unwrap_or_default();
             console.say(format!(

@@ -201,20 +201,19 @@ fn verdict_line(verdict: Option<&VerdictReport>) -> String {
     }
 }
 
-/// The page for paper.
+/// The page for paper: no line is longer than the page is wide, and none begins or ends with what a printer would not show.
 fn page(session: &Session, summary: &Summary, looks: Option<&Looks>, verdict: Option<&VerdictReport>) -> String {
     let rule = "-".repeat(WIDTH);
     let mut out = String::new();
-    let _ = writeln!(out, "{:^WIDTH$}\n{:^WIDTH$}\n", "WAYBILL", "Receipt for a health record");
+    let _ = writeln!(out, "WAYBILL\nReceipt for a health record\n");
     let _ = writeln!(out, "From      {}\nTo        {}", summary.source, summary.destination);
-    let _ =
-        writeln!(out, "Begun     {}\nEnded     {}", moment(Timestamp(summary.begun)), moment(Timestamp(summary.ended)));
+    let (begun, ended) = (moment(Timestamp(summary.begun)), moment(Timestamp(summary.ended)));
+    let _ = writeln!(out, "Begun     {begun}\nEnded     {ended}");
     let _ = writeln!(out, "Case      {}", summary.proof.as_deref().unwrap_or("(none: it never came to a proof)"));
     let _ = writeln!(out, "Printed   {}\n{rule}", printed_at());
     // The summary's first line names the two hospitals again; the last one the case.
     let text = summary.text();
-    let skipped = text.lines().skip(1).filter(|line| !line.starts_with("Case "));
-    for line in skipped {
+    for line in text.lines().skip(1).filter(|line| !line.starts_with("Case ")) {
         let _ = writeln!(out, "{line}");
     }
     let _ = writeln!(out, "{rule}\nWho looked");
@@ -230,14 +229,36 @@ fn page(session: &Session, summary: &Summary, looks: Option<&Looks>, verdict: Op
         let _ = writeln!(out, "  [{mark}] {}\n       shown by {}", sentence.text, sentence.signer);
     }
     if let Some(trust) = session.wallet.trust_settings() {
-        let _ = writeln!(out, "  under the root of {}, fingerprint", trust.authority);
-        let print = fingerprint(&trust.root);
-        let _ = writeln!(out, "    {}\n    {}", &print[..39], &print[40..]);
+        let _ = writeln!(out, "  under the root of {}, whose fingerprint is", trust.authority);
+        let _ = writeln!(out, "       {}", fingerprint(&trust.root));
     }
     let _ = writeln!(
         out,
-        "Anybody can check this again: `waybill patient evidence` writes the messages\nof the case, and `waybill verify` judges them."
+        "Anybody can check this again: `waybill patient evidence` writes the messages of the case, and `waybill verify` judges them."
     );
+    out.lines().map(|line| wrapped(line) + "\n").collect()
+}
+
+/// Breaks a line that is wider than the page, at spaces; what follows is indented as the line is, and a little more.
+fn wrapped(line: &str) -> String {
+    let indent =
+        line.chars().take_while(|c| *c == ' ').count() + if line.trim_start().starts_with('[') { 5 } else { 2 };
+    let mut out = String::new();
+    let mut width = 0;
+    for (index, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index > 0 && width + 1 + length > WIDTH && width > indent {
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            width = indent;
+        } else if index > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += length;
+    }
     out
 }
 
@@ -317,4 +338,22 @@ pub fn evidence(session: &Session, case: Option<&str>, out: &Path) -> Result<Exi
         "case": closed.number.ordinal(), "evidence": out, "bytes": bytes.len(), "root": root,
     }));
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_at_spaces_and_nothing_is_lost() {
+        let line = format!("  [ok] {}", "several words in a row ".repeat(12).trim_end());
+        let text = wrapped(&line);
+        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("       s") || line.starts_with("       ")), "{text}");
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), line.split_whitespace().collect::<Vec<_>>());
+        let short = "From      hospital-a.example";
+        assert_eq!(wrapped(short), short);
+        let long = "x".repeat(WIDTH + 20);
+        assert_eq!(wrapped(&long), long, "what has no space is not broken");
+    }
 }

@@ -62,7 +62,7 @@ fn check_filed(wallet: &Wallet) {
     let receipt = summary.receipt.as_ref().unwrap();
     assert_eq!((receipt.offered, receipt.filed, receipt.withheld), (1, 1, 1));
     let text = summary.text();
-    for part in ["filed your record", "1  Patient (321 bytes)", "kept back: hidden"] {
+    for part in ["filed your record", "1  Patient (321 bytes)", "kept back: hidden by you", "You hid: Condition/c1"] {
         assert!(text.contains(part), "{text}");
     }
     let json = serde_json::to_value(&summary).unwrap();
