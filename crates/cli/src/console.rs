@@ -67,7 +67,8 @@ impl Console {
     /// # Errors
     /// [`Failure`] when nobody can be asked, or standard input ends.
     pub fn confirm(self, question: &str, instead: &str) -> Result<bool, Failure> {
-        if !self.can_ask() {
+        // With JSON nobody has read what the question is about.
+        if self.json || !self.can_ask() {
             return Err(Failure::usage("this needs a confirmation and nobody can be asked").hint(instead));
         }
         let cannot = |e| Failure::environment("the answer cannot be read", e);

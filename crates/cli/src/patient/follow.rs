@@ -25,6 +25,9 @@ const GLANCE: Duration = Duration::from_secs(8);
 /// How long the authority's word is still waited for after a hospital has said no, or that it has the key.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How often in a row a destination says that it knows no such case before the proof is presented to it again.
+const UNKNOWN: u32 = 3;
+
 /// What hospitals say of cases.
 type Standings = BTreeMap<(ProofId, HospitalId), Standing>;
 
@@ -173,6 +176,8 @@ async fn follow(session: &mut Session, number: CaseNumber, wait: Duration) -> Re
         match follower.hear(session, left).await? {
             Some(Event::Ended(EndState::Unacknowledged)) => break,
             Some(Event::Ended(_)) | None => {}
+            // That is what a destination says that did hold the case when it was presented again.
+            Some(Event::Refused(notice)) if notice.code == Code::ProofSpent && follower.presented_again => {}
             Some(Event::Refused(notice)) => {
                 let again = notice.code.retryable();
                 session.console.say(format!("{} says: {} ({})", notice.from, notice.code.sentence(), notice.code));
@@ -180,7 +185,12 @@ async fn follow(session: &mut Session, number: CaseNumber, wait: Duration) -> Re
                     deadline = deadline.min(Instant::now() + GRACE);
                 }
             }
-            Some(Event::Said(at, said)) => follower.told(session, &progress, at, said),
+            Some(Event::Said(at, said)) => {
+                follower.told(session, &progress, at, said);
+                if follower.is_unknown_there(session)? {
+                    break;
+                }
+            }
         }
     }
     drop(progress);
@@ -198,6 +208,9 @@ struct Follower {
     asked: BTreeMap<HospitalId, Instant>,
     standings: BTreeMap<HospitalId, Standing>,
     pause: Duration,
+    /// How often in a row the destination said that it knows no such case.
+    unknown: u32,
+    presented_again: bool,
 }
 
 impl Follower {
@@ -210,7 +223,29 @@ impl Follower {
             asked: BTreeMap::new(),
             standings: BTreeMap::new(),
             pause: OFTEN,
+            unknown: 0,
+            presented_again: false,
         }
+    }
+
+    /// Whether the destination does not know the case although the proof was presented to it twice: it says nothing to what it does
+    /// not accept, and a letter may have been lost.
+    fn is_unknown_there(&mut self, session: &mut Session) -> Result<bool, Failure> {
+        let Ok(case) = session.wallet.open_case(self.number) else { return Ok(false) };
+        let said = self.standings.get(&case.destination.hospital);
+        if said.is_none_or(|said| said.state != "unknown") {
+            self.unknown = 0;
+            return Ok(false);
+        }
+        if self.unknown < UNKNOWN {
+            return Ok(false);
+        }
+        if self.presented_again {
+            return Ok(true);
+        }
+        (self.unknown, self.presented_again) = (0, true);
+        session.wallet.present_again(self.number).map_err(wallet_failure)?;
+        Ok(false)
     }
 
     /// Asks whoever has answered, or was asked too long ago.
@@ -246,6 +281,10 @@ impl Follower {
         if changed && said.state != "unknown" {
             progress.update(format!("{at}: {}", words::state(&said.state)));
             session.console.say(format!("{at}: {}", words::state(&said.state)));
+        }
+        // The source knows nothing before the destination has asked it; only the destination's word counts here.
+        if said.state == "unknown" && self.parties.last() == Some(&at) {
+            self.unknown += 1;
         }
         self.standings.insert(at, said);
     }

@@ -117,7 +117,7 @@ async fn summary(
     let refused =
         Failure::failed(format!("allergies, medications or alerts would stay behind ({what}); nothing was begun"))
             .hint(instead);
-    if args.yes || !session.console.can_ask() {
+    if args.yes || session.console.is_json() || !session.console.can_ask() {
         return Err(refused);
     }
     if session.console.confirm("Shall they stay behind all the same?", instead)? { Ok(()) } else { Err(refused) }

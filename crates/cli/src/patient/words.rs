@@ -276,6 +276,12 @@ fn waiting(case: &Case, standings: &[Standing]) -> (String, Actor) {
             }
             (_, Some("receiving")) => ("The sealed record is on its way.".to_owned(), Actor::Nobody),
             _ => match case.notices.iter().find(|notice| !notice.code.retryable()) {
+                None if at(destination.as_str()) == Some("unknown") => (
+                    format!(
+                        "{destination} does not know the case yet. If that stays so, ask at its counter: it says nothing to a proof that it does not accept."
+                    ),
+                    Actor::Destination,
+                ),
                 Some(notice) => (
                     format!(
                         "{} said no: {} It ends when its time is over; `waybill patient stop {}` ends it now.",
