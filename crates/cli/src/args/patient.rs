@@ -195,6 +195,12 @@ pub enum PatientCommand {
         #[arg(long, value_name = "FILE")]
         card: Vec<PathBuf>,
     },
+    /// Remove the wallet from this machine, for whoever keeps it on paper only: at a counter, say.
+    Remove {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Change the wallet's passphrase.
     Passphrase {
         /// A file whose first line is the new passphrase; without it, it is asked for twice.

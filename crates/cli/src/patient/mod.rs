@@ -1,7 +1,7 @@
 //! `waybill patient`: what a patient does, one step a command.
 //!
 //! - [`session`]: the wallet opened, and its way to the others
-//! - [`setup`]: `init`, `recover`, `enrol`, `hospitals`, `paper`, `passphrase`
+//! - [`setup`]: `init`, `recover`, `enrol`, `hospitals`, `paper`, `remove`, `passphrase`
 //! - [`preview`]: `preview`, `items`; [`migrate`]: `migrate`; [`follow`]: `status`, `watch`, `stop`
 //! - [`receipt`]: `receipt`, `history`, `evidence`
 //! - [`words`]: who must act, in words; [`paper`]: sheets and cards; [`passphrase`]: where it comes from
@@ -66,6 +66,7 @@ pub async fn run(args: PatientArgs, console: &Console) -> Result<Exit, Failure> 
         PatientCommand::Evidence { case, out } => {
             receipt::evidence(&Session::open(&wallet, console)?, case.as_deref(), &out)
         }
+        PatientCommand::Remove { yes } => setup::remove(Session::open(&wallet, console)?, &wallet.wallet, yes),
         PatientCommand::Passphrase { new_passphrase_file } => {
             setup::change_passphrase(&mut Session::open(&wallet, console)?, new_passphrase_file.as_deref())
         }

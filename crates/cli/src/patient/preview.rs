@@ -1,6 +1,7 @@
 //! What a hospital holds, what would move and what would stay: `preview`, `items`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub const SAFETY_TYPES: [&str; 6] = [
     "MedicationRequest",
     "MedicationStatement",
 ];
+/// How long the destination is asked for its limits.
+const BRIEFLY: Duration = Duration::from_secs(15);
 /// How many places a hidden item is shown to be mentioned in, for people; JSON has all that the hospital named.
 const SHOWN_MENTIONS: usize = 8;
 
@@ -320,7 +323,7 @@ pub async fn ask(session: &mut Session, hospital: &HospitalId, part: &Part) -> R
     let purpose = Purpose::Preview { scope: part.scope.clone(), hides: part.hides.clone() };
     session.wallet.ask(now(), hospital, purpose).map_err(wallet_failure)?;
     let progress = session.console.progress(format!("asking {hospital} what it holds"));
-    let answer = session.answer(ANSWER, |received| match received {
+    let answer = session.answer(patience, |received| match received {
         Received::Preview { hospital: at, preview } if at == hospital => Some(Ok(preview.clone())),
         Received::LoginRefused { hospital: at, code, case: None, .. } if at == hospital => Some(Err(*code)),
         _ => None,
@@ -340,7 +343,7 @@ pub async fn ask_both(
     destination: Option<&HospitalId>,
     part: &Part,
 ) -> Result<Result<PreviewView, Code>, Failure> {
-    let mut view = match ask(session, source, part).await? {
+    let mut view = match ask(session, source, part, ANSWER).await? {
         Ok(preview) => PreviewView::of(source, &part.scope, &preview),
         Err(code) => return Ok(Err(code)),
     };
@@ -348,7 +351,8 @@ pub async fn ask_both(
         // The destination never learns what is hidden.
         let open = Part { scope: part.scope.clone(), hides: Hides::default() };
         // That it does not say what it takes is no reason to stop: it refuses what is too large with a code of its own.
-        let largest_bytes = ask(session, destination, &open).await.ok().and_then(Result::ok).map(|p| p.largest_bytes);
+        let said = ask(session, destination, &open, BRIEFLY).await;
+        let largest_bytes = said.ok().and_then(Result::ok).map(|preview| preview.largest_bytes);
         let fits = largest_bytes.map(|largest| view.stream_bytes <= largest);
         view.destination = Some(DestinationView { hospital: destination.to_string(), largest_bytes, fits });
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use waybill_server::files;
 use waybill_wallet::{CaseNumber, Received, Summary};
 
 use super::paper::printed_at;
-use super::session::{ANSWER, Session, wallet_failure, write_private};
+use super::session::{Session, wallet_failure, write_private};
 use super::words::OpenView;
 use crate::courier::now;
 use crate::failure::{Exit, Failure};
@@ -23,6 +24,8 @@ use crate::when::{day, moment};
 
 /// Most entries of who looked that are asked for at one hospital.
 const MOST_ENTRIES: usize = 10_000;
+/// How long a hospital is asked who looked.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Width of the printed page. Units: characters.
 const WIDTH: usize = 80;
 
@@ -151,7 +154,7 @@ async fn entries(session: &mut Session, hospital: &HospitalId) -> Result<Vec<Dis
     loop {
         let after = all.last().map_or(0, |entry| entry.number);
         session.wallet.ask(now(), hospital, Purpose::Disclosures { after }).map_err(wallet_failure)?;
-        let answer = session.answer(ANSWER, |received| match received {
+        let answer = session.answer(PATIENCE, |received| match received {
             Received::Disclosures { hospital: at, entries, more } if at == hospital => {
                 Some(Ok((entries.clone(), *more)))
             }

@@ -1,4 +1,4 @@
-//! Wallet and hospitals: `init`, `recover`, `enrol`, `hospitals`, `passphrase`.
+//! Wallet and hospitals: `init`, `recover`, `enrol`, `hospitals`, `remove`, `passphrase`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -268,6 +268,34 @@ pub fn hospitals(session: &Session, only: Option<&str>, cards: bool, out: Option
         session.console.say(format!("  until          {}", words::expiry(contact.expires, now())));
         session.console.say(format!("  pinned keys    {}", contact.keys.thumb()));
     }
+    Ok(Exit::Success)
+}
+
+/// Removes the wallet's file. Its passphrase was asked for, so that nobody removes somebody else's by mistake.
+///
+/// # Errors
+/// [`Failure`] while a case is open: its end could not be read any more.
+pub fn remove(session: Session, file: &Path, yes: bool) -> Result<Exit, Failure> {
+    let console = session.console;
+    if let Some(open) = session.wallet.cases().first() {
+        return Err(Failure::failed(format!(
+            "case {} is still open, and only this wallet can read its end",
+            open.number
+        ))
+        .hint("follow it with `waybill patient watch`, or stop it with `waybill patient stop`"));
+    }
+    let question =
+        "Remove this wallet? Only the recovery code on paper brings its keys back; receipts and history are gone.";
+    if !yes && !console.confirm(question, "add --yes when receipts and evidence are printed or kept elsewhere")? {
+        return Err(Failure::failed("nothing was removed"));
+    }
+    drop(session);
+    std::fs::remove_file(file).map_err(|e| Failure::environment(format!("{} cannot be removed", file.display()), e))?;
+    // The lock beside it is empty; one that stays harms nobody.
+    let mut lock = file.as_os_str().to_owned();
+    lock.push(".lock");
+    let _ = std::fs::remove_file(lock);
+    console.result(&json!({ "removed": file }), format!("{} is removed from this machine.", file.display()));
     Ok(Exit::Success)
 }
 

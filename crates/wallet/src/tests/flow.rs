@@ -109,6 +109,15 @@ fn a_question_asked_again_takes_the_place_of_the_one_before() {
     assert_eq!((wallet.watches().len(), wallet.errands().len()), (before + 1, 1));
     wallet.ask(NOW, &b(), Purpose::Watch { proof }).unwrap();
     assert_eq!(wallet.errands().len(), 2);
+    // Every answer says which case it is about, also the one that knows no such case.
+    let letters = post_all(&mut world, &mut wallet);
+    match &deliver(&mut wallet, &letters)[..] {
+        [Received::Watched { proof: of, state, .. }, Received::LoginRefused { about, code, case: None, .. }] => {
+            assert_eq!((*of, state.as_str(), *about, *code), (proof, "lodged", Some(proof), Code::UnknownCase));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!wallet.is_asking(&a(), proof) && wallet.cases().len() == 1);
 }
 
 #[test]

@@ -245,6 +245,9 @@ impl World {
         let login = registrar.verify_login(registrar.open_login(&sealed).unwrap(), at.registered.as_ref()).unwrap();
         let outcome = match login.purpose() {
             Purpose::Voucher { .. } => registrar.issue_voucher(&login).unwrap(),
+            // Here the source knows every case, and the destination none.
+            Purpose::Watch { .. } if id == &a() => LoginOutcome::Watch { state: "lodged".to_owned(), code: None },
+            Purpose::Watch { .. } => LoginOutcome::Refused { code: Code::UnknownCase },
             _ => LoginOutcome::Preview { preview: preview() },
         };
         letters(vec![registrar.answer_login(&login, outcome).unwrap()])
