@@ -202,6 +202,12 @@ impl Courier {
         }
     }
 
+    /// Whether a host could not be reached, the last time it was tried.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Why nothing came: the last trouble with a host, or nobody answered.
     pub fn overdue(&mut self) -> Failure {
         self.trouble.take().unwrap_or_else(|| {

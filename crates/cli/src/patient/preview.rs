@@ -319,7 +319,12 @@ pub fn tell_danger(console: Console, what: &str) {
 ///
 /// # Errors
 /// [`Failure`] when it does not answer in time.
-pub async fn ask(session: &mut Session, hospital: &HospitalId, part: &Part) -> Result<Result<Preview, Code>, Failure> {
+pub async fn ask(
+    session: &mut Session,
+    hospital: &HospitalId,
+    part: &Part,
+    patience: Duration,
+) -> Result<Result<Preview, Code>, Failure> {
     let purpose = Purpose::Preview { scope: part.scope.clone(), hides: part.hides.clone() };
     session.wallet.ask(now(), hospital, purpose).map_err(wallet_failure)?;
     let progress = session.console.progress(format!("asking {hospital} what it holds"));

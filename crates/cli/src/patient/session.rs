@@ -20,6 +20,10 @@ use crate::failure::{Exit, Failure};
 
 /// Longest wait for an answer to a single question, where a person waits.
 pub const ANSWER: Duration = Duration::from_secs(90);
+/// After this time a host that cannot be reached ends the wait for an answer.
+const UNREACHABLE: Duration = Duration::from_secs(20);
+/// How long is waited between two looks at whether the hosts can be reached.
+const SLICE: Duration = Duration::from_secs(5);
 /// Shortest beginning of a case's id that names it.
 const SHORTEST_ID: usize = 4;
 
@@ -141,18 +145,30 @@ impl Session {
         }
     }
 
-    /// As [`Self::wait`], where no answer is a failure.
+    /// As [`Self::wait`], where no answer is a failure. A host that cannot be reached for a while ends the waiting early: a person
+    /// sits before it.
     ///
     /// # Errors
     /// [`Failure`] also when nothing came: the host that did not answer, if there was one.
     pub async fn answer<T>(
         &mut self,
         patience: Duration,
-        wanted: impl FnMut(&Received) -> Option<T>,
+        mut wanted: impl FnMut(&Received) -> Option<T>,
     ) -> Result<T, Failure> {
-        match self.wait(patience, wanted).await? {
-            Some(found) => Ok(found),
-            None => Err(self.courier()?.overdue()),
+        let begun = Instant::now();
+        let mut well = begun;
+        loop {
+            let left = patience.saturating_sub(begun.elapsed());
+            if let Some(found) = self.wait(left.min(SLICE), &mut wanted).await? {
+                return Ok(found);
+            }
+            let troubled = self.courier()?.is_troubled();
+            if !troubled {
+                well = Instant::now();
+            }
+            if begun.elapsed() >= patience || well.elapsed() >= UNREACHABLE || self.wallet.watches().is_empty() {
+                return Err(self.courier()?.overdue());
+            }
         }
     }
 
