@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use waybill_cli::demo::children::Tie;
-use waybill_cli::demo::network::{AUTHORITY, Network};
+use waybill_cli::demo::network::Network;
 use waybill_cli::network_file::NetworkFile;
 
 use crate::common::{program, sample, stderr};
@@ -33,7 +33,9 @@ impl Scene {
         let record = sample(folder.path(), options);
         let work = folder.path().join("network");
         let network = Network::start(&program(), &work, Tie::Supervised, &mut |_| {}).await.unwrap();
-        network_file(&network).write(&folder.path().join("network.toml")).unwrap();
+        // Without the authority's mailbox, which a wallet then asks for.
+        let file = NetworkFile { mailbox: None, ..network.network_file().unwrap() };
+        file.write(&folder.path().join("network.toml")).unwrap();
         let mut scene = Self { network, folder, local: String::new() };
         let loaded = scene.staff("hospital-a", &["import-record", "HOME", record.to_str().unwrap()]);
         scene.local = loaded["patients"][0].as_str().unwrap().to_owned();
@@ -143,21 +145,6 @@ pub fn patient_command(wallet: &Path) -> Command {
     let mut command = Command::new(program());
     command.arg("patient").env("WAYBILL_WALLET", wallet).env("WAYBILL_PASSPHRASE", PASSPHRASE).stdin(Stdio::null());
     command
-}
-
-/// What a network's people are handed.
-pub fn network_file(network: &Network) -> NetworkFile {
-    let policy = network.policy().unwrap();
-    NetworkFile {
-        name: AUTHORITY.to_owned(),
-        url: network.authority_url().to_owned(),
-        mailbox: None,
-        relay: network.relay_host().to_owned(),
-        log: policy.log_key().to_string(),
-        witnesses: policy.witnesses().iter().map(ToString::to_string).collect(),
-        quorum: policy.quorum(),
-        root: std::fs::read_to_string(network.root()).unwrap(),
-    }
 }
 
 /// A command under way; killed when dropped.
