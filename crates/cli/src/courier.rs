@@ -202,10 +202,10 @@ impl Courier {
         }
     }
 
-    /// Whether a host could not be reached, the last time it was tried.
+    /// Which host could not be reached, the last time it was tried.
     #[must_use]
-    pub fn is_troubled(&self) -> bool {
-        self.trouble.is_some()
+    pub fn trouble(&self) -> Option<&Failure> {
+        self.trouble.as_ref()
     }
 
     /// Why nothing came: the last trouble with a host, or nobody answered.

@@ -438,6 +438,10 @@ impl Wallet {
             return self.present_again(number);
         }
         expect(case, &[Stage::ProofHeld], "consent needs a proof that was compared with the delegation")?;
+        if case.is_stopping() {
+            let hint = "it was revoked; who revokes does not consent afterwards";
+            return Err(WalletError::WrongStage { case: number, stage: case.stage, hint });
+        }
         let compared = self.compared_proof(now, number)?;
         let case = self.case(number)?;
         let address = case.mailbox.address();

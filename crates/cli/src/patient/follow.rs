@@ -138,8 +138,8 @@ pub async fn watch(session: &mut Session, case: Option<&str>, wait: Duration) ->
         },
     };
     session.refresh_trust().await?;
-    let stage = session.wallet.open_case(number).map_err(wallet_failure)?.stage;
-    if stage < Stage::AwaitingEnd {
+    let open = session.wallet.open_case(number).map_err(wallet_failure)?;
+    if open.stage < Stage::AwaitingEnd && !open.is_stopping() {
         return Err(Failure::failed(format!("case {number} has not begun to move: you have not consented yet"))
             .hint(format!("waybill patient migrate --resume {number}")));
     }
@@ -211,6 +211,7 @@ struct Follower {
     /// How often in a row the destination said that it knows no such case.
     unknown: u32,
     presented_again: bool,
+    troubled: bool,
 }
 
 impl Follower {
@@ -225,6 +226,7 @@ impl Follower {
             pause: OFTEN,
             unknown: 0,
             presented_again: false,
+            troubled: false,
         }
     }
 
@@ -271,7 +273,14 @@ impl Follower {
     /// Waits until something concerns the case, or it is time to ask again.
     async fn hear(&mut self, session: &mut Session, left: Duration) -> Result<Option<Event>, Failure> {
         let (number, proof) = (self.number, self.proof);
-        session.wait(left.min(self.pause), |received| event(received, number, proof)).await
+        let heard = session.wait(left.min(self.pause), |received| event(received, number, proof)).await?;
+        // Said once: nothing is lost, and it is tried again and again.
+        let trouble = session.courier()?.trouble().map(ToString::to_string);
+        if let (Some(trouble), false) = (&trouble, self.troubled) {
+            session.console.note(format!("note: {trouble}; trying again"));
+        }
+        self.troubled = trouble.is_some();
+        Ok(heard)
     }
 
     /// Tells people what has changed.

@@ -162,8 +162,7 @@ impl Session {
             if let Some(found) = self.wait(left.min(SLICE), &mut wanted).await? {
                 return Ok(found);
             }
-            let troubled = self.courier()?.is_troubled();
-            if !troubled {
+            if self.courier()?.trouble().is_none() {
                 well = Instant::now();
             }
             if begun.elapsed() >= patience || well.elapsed() >= UNREACHABLE || self.wallet.watches().is_empty() {

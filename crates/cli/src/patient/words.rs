@@ -252,7 +252,21 @@ fn waiting(case: &Case, standings: &[Standing]) -> (String, Actor) {
             );
             (resume, Actor::Nobody)
         }
+        Stage::AwaitingProof
+            if case.notices.iter().any(|n| matches!(n.code, Code::ProofMismatch | Code::LogEvidenceInvalid)) =>
+        {
+            (
+                format!(
+                    "The authority signed something else than you delegated. Nothing was consented to; give it up with `waybill patient stop {}` and tell both hospitals.",
+                    case.number
+                ),
+                Actor::Authority,
+            )
+        }
         Stage::AwaitingProof => ("The authority must issue its proof.".to_owned(), Actor::Nobody),
+        Stage::ProofHeld if case.is_stopping() => {
+            ("You asked to stop it; nothing was consented to, and the authority ends it.".to_owned(), Actor::Nobody)
+        }
         Stage::ProofHeld => {
             let number = case.number;
             (format!("Nothing moves before you consent: waybill patient migrate --resume {number}"), Actor::Patient)

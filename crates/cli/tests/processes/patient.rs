@@ -292,11 +292,42 @@ fn passphrases(scene: &Scene) {
     assert_eq!(run(Some(PASSPHRASE), &["history"]).status.code(), Some(1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_is_not_removed_while_its_case_is_open() {
+    let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
+    scene.wallet("wallet", &["gender"]);
+    scene.ends("wallet", 1, &["migrate", "--from", A, "--to", B, "--yes", "--wait", "2s"]);
+    let (_, said) = scene.ends("wallet", 1, &["remove", "--yes"]);
+    assert!(said.contains("still open"), "{said}");
+    assert!(scene.path("wallet").exists());
+    scene.patient("wallet", &["stop"]);
+    let (_, said) = scene.ends("wallet", 2, &["remove"]);
+    assert!(said.contains("--yes"), "{said}");
+    scene.patient("wallet", &["remove", "--yes"]);
+    assert!(!scene.path("wallet").exists() && !scene.path("wallet.lock").exists());
+    scene.network.stop();
+}
+
 #[test]
 fn every_command_explains_itself() {
-    for command in
-        ["init", "enrol", "hospitals", "preview", "items", "migrate", "status", "watch", "stop", "receipt", "history"]
-    {
+    for command in [
+        "init",
+        "enrol",
+        "hospitals",
+        "preview",
+        "items",
+        "migrate",
+        "status",
+        "watch",
+        "stop",
+        "receipt",
+        "history",
+        "evidence",
+        "recover",
+        "paper",
+        "remove",
+        "passphrase",
+    ] {
         let output = std::process::Command::new(program()).args(["patient", command, "--help"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{command}");
         let text = String::from_utf8(output.stdout).unwrap();

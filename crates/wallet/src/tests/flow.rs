@@ -218,6 +218,19 @@ fn a_revoked_case_ends_revoked_and_tells_all_three() {
 }
 
 #[test]
+fn who_has_revoked_does_not_consent_afterwards() {
+    let mut world = World::new();
+    let (mut wallet, number) = with_proof(&mut world);
+    wallet.revoke(NOW, number, RevocationReason::Withdrawn).unwrap();
+    assert!(matches!(wallet.consent(NOW, number), Err(WalletError::WrongStage { .. })));
+    assert!(wallet.errands().iter().all(|errand| errand.kind == waybill_protocol::wire::Kind::Revocation));
+    let letters = post_all(&mut world, &mut wallet);
+    let received = deliver(&mut wallet, &letters);
+    assert!(matches!(received[..], [Received::Ended { state: EndState::Revoked, .. }]), "{received:?}");
+    assert!(world.hospitals[&b()].presented.is_empty());
+}
+
+#[test]
 fn a_receipt_that_comes_late_still_closes_the_case() {
     let mut world = World::new();
     let (mut wallet, number) = presented(&mut world);
