@@ -13,6 +13,7 @@
 pub mod card;
 pub mod enrolment;
 mod error;
+mod evidence;
 pub mod file;
 mod mailbox;
 pub mod receive;

@@ -8,9 +8,8 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::passphrase::Cost;
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
-use waybill_protocol::evidence::Evidence;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
-use waybill_protocol::messages::{DelegationBody, EndState, Purpose, RevocationReason, Terms};
+use waybill_protocol::messages::{EndState, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::trust::{Ctx, Trust};
@@ -539,25 +538,6 @@ impl Wallet {
     /// [`WalletError::UnknownCase`].
     pub fn open_case(&self, number: CaseNumber) -> Result<&Case, WalletError> {
         self.case(number)
-    }
-
-    /// The evidence of a case that is over, as far as the patient holds it; `None` for one that never had a proof.
-    #[must_use]
-    pub fn evidence(&self, number: CaseNumber) -> Option<Evidence> {
-        let case = self.state.closed.iter().find(|case| case.number == number)?;
-        let log = self.state.trust.as_ref()?.log.clone();
-        let mut evidence = Evidence::new(case.authority.clone()?, log, case.bundle.clone()?);
-        if let (Some(delegation), Some(voucher)) = (case.delegation.clone(), case.voucher.clone()) {
-            let key = self.state.root.delegation_key(number.0).public().clone();
-            evidence.delegation = Some(DelegationBody { delegation, key, voucher });
-        }
-        evidence.statement = case.statement.clone();
-        evidence.receipt = case.receipt.clone();
-        if case.outcome == Outcome::Ended(EndState::Revoked) {
-            let parcel = case.revocation.as_deref().and_then(|bytes| Parcel::parse(bytes).ok());
-            evidence.revocation = parcel.and_then(|parcel| parcel.open(Kind::Revocation, "revocation").ok());
-        }
-        Some(evidence)
     }
 
     /// Gives a case up. Without a consent nothing ever moves; where there is one, revoke it first and wait for the end.
