@@ -233,6 +233,7 @@ pub fn reason_in_words(reason: &str) -> &str {
         "undated" => "without a date, which you did not allow",
         "label" => "marked as sensitive, or not marked, which you did not allow",
         "hidden" => "hidden by you",
+        "withheld-by-source" => "kept by the hospital itself, because it concerns somebody else",
         "another-patient" => "another patient's",
         "shared-with-others" => "shared with other patients",
         "names-another-patient" => "names another patient",

@@ -23,11 +23,13 @@ use crate::failure::{Exit, Failure};
 use crate::when::moment;
 
 /// Types whose absence can do harm: allergies, medications, alerts.
-pub const SAFETY_TYPES: [&str; 6] = [
+pub const SAFETY_TYPES: [&str; 8] = [
     "AllergyIntolerance",
     "Flag",
+    "Medication",
     "MedicationAdministration",
     "MedicationDispense",
+    "MedicationKnowledge",
     "MedicationRequest",
     "MedicationStatement",
 ];
