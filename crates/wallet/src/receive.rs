@@ -429,6 +429,9 @@ impl Wallet {
         let case = self.case(number)?;
         let code = self.refusal_detail(now, number, parcel).unwrap_or(public);
         let notice = Notice { from, code, time: now };
+        if case.stage == Stage::AwaitingProof && code == Code::VoucherExpired && notice.from == Party::Authority {
+            return self.voucher_expired(number, notice);
+        }
         // A delegation that was posted twice is refused the second time; the proof of the first is on its way.
         let ends =
             case.stage == Stage::AwaitingProof && code != Code::DelegationRepeated && notice.from == Party::Authority;
@@ -442,6 +445,20 @@ impl Wallet {
             }
             if ends {
                 state.close(number, now, Outcome::Refused(code).into());
+            }
+        })?;
+        Ok(Received::Refused { case: number, notice })
+    }
+
+    /// The delegation came too late for its voucher, and none was recorded: the case waits for a new voucher
+    /// ([`Wallet::retry_voucher`]) for the same key.
+    fn voucher_expired(&mut self, number: CaseNumber, notice: Notice) -> Result<Received, Stop> {
+        self.commit(|state| {
+            state.outbox.retain(|errand| errand.case != Some(number));
+            if let Some(case) = state.case_mut(number) {
+                case.stage = Stage::AwaitingVoucher;
+                case.draft.delegation = None;
+                case.draft.voucher = None;
             }
         })?;
         Ok(Received::Refused { case: number, notice })

@@ -16,6 +16,9 @@ use crate::courier::now;
 use crate::failure::{Exit, Failure};
 use crate::when::{moment, until};
 
+/// How often one command asks for a voucher.
+const MOST_VOUCHERS: u32 = 3;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -126,11 +129,19 @@ async fn summary(
 /// Login, voucher, delegation, proof, consent, presentation: whatever of them is still to be done.
 async fn drive(session: &mut Session, number: CaseNumber) -> Result<(), Failure> {
     session.refresh_trust().await?;
+    let mut vouchers = 0;
     loop {
         let case = session.wallet.open_case(number).map_err(wallet_failure)?;
         let source = case.source.hospital.clone();
         match case.stage {
-            Stage::AwaitingVoucher => vouched(session, number, &source).await?,
+            // Two clocks that differ would make every voucher look old.
+            Stage::AwaitingVoucher if vouchers == MOST_VOUCHERS => {
+                return Err(refused(session, number, "the authority", Code::VoucherExpired));
+            }
+            Stage::AwaitingVoucher => {
+                vouchers += 1;
+                vouched(session, number, &source).await?;
+            }
             Stage::AwaitingProof => proven(session, number).await?,
             Stage::ProofHeld => {
                 session.wallet.consent(now(), number).map_err(wallet_failure)?;
@@ -177,6 +188,10 @@ async fn proven(session: &mut Session, number: CaseNumber) -> Result<(), Failure
         Ok(()) => {
             session.console.say("The authority's logged proof says in every field what you delegated.");
             Ok(())
+        }
+        Err((Party::Authority, Code::VoucherExpired)) => {
+            session.console.say("The voucher had run out when the delegation arrived; a new one is asked for.");
+            session.wallet.retry_voucher(now(), number).map(|_| ()).map_err(wallet_failure)
         }
         Err((from, code)) => Err(refused(session, number, &from.to_string(), code)),
     }
