@@ -8,4 +8,5 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod patient;
+mod phoneless;
 mod scene;

@@ -308,6 +308,62 @@ async fn a_wallet_is_not_removed_while_its_case_is_open() {
     scene.network.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "until hospitals answer logins for a preview, items and disclosures"]
+async fn what_would_stay_is_shown_before_anything_is_signed() {
+    let scene = Scene::new(&["--resources", "40", "--attachments", "0"]).await;
+    scene.wallet("wallet", &[]);
+    let all = scene.patient("wallet", &["preview", "--at", A, "--to", B]);
+    let count = |view: &Value, name: &str, what: &str| view["types"][name][what].as_u64().unwrap_or(0);
+    assert!(count(&all, "Condition", "held") > 1 && count(&all, "Condition", "held_bytes") > 100, "{all}");
+    assert_eq!(count(&all, "Condition", "held"), count(&all, "Condition", "moves"));
+    assert_eq!((&all["warnings"], &all["hidden"]), (&json!([]), &json!([])));
+    assert_eq!((&all["destination"]["hospital"], &all["destination"]["fits"]), (&json!(B), &json!(true)));
+    assert!(all["stream_bytes"].as_u64().unwrap() <= all["largest_bytes"].as_u64().unwrap());
+
+    // Some condition is still named by something that travels.
+    let conditions = scene.patient("wallet", &["items", "--at", "hospital-a", "Condition"]);
+    let items = conditions["items"].as_array().unwrap().clone();
+    assert_eq!((items.len() as u64, &conditions["more"]), (count(&all, "Condition", "held"), &json!(false)));
+    assert!(items.iter().all(|item| item["title"].is_string()), "a person recognises them: {conditions}");
+    let names: Vec<&str> = items.iter().map(|item| item["item"].as_str().unwrap()).collect();
+    let hides: Vec<&str> = names.iter().flat_map(|name| ["--hide", name]).collect();
+    let hidden = scene.patient("wallet", &[&["preview", "--at", A][..], &hides].concat());
+    let mentioned = hidden["hidden"].as_array().unwrap().iter().find(|h| h["mentioned_total"].as_u64() > Some(0));
+    let name = mentioned.expect("some condition is mentioned elsewhere")["item"].as_str().unwrap().to_owned();
+    let one = scene.patient("wallet", &["preview", "--at", A, "--hide", &name]);
+    assert_eq!(count(&one, "Condition", "moves") + 1, count(&all, "Condition", "moves"));
+    assert_eq!(one["types"]["Condition"]["stays"]["hidden"], 1);
+    let said = scene.text("wallet", &["preview", "--at", A, "--hide", &name, "--hide", "Condition/none-such"]);
+    assert!(said.contains(&format!("Hidden: {name} - STILL MENTIONED in")), "{said}");
+    assert!(said.contains("holds no such item"), "{said}");
+
+    // An allergy is not left behind by the way.
+    let allergies = scene.patient("wallet", &["items", "--at", A, "AllergyIntolerance", "--most", "1"]);
+    assert_eq!((allergies["items"].as_array().unwrap().len(), &allergies["more"]), (1, &json!(true)));
+    let allergy = allergies["items"][0]["item"].as_str().unwrap();
+    let warned = scene.patient("wallet", &["preview", "--at", A, "--hide", allergy]);
+    assert_eq!(warned["warnings"], json!([{ "type": "AllergyIntolerance", "count": 1 }]));
+    let migrate = ["migrate", "--from", A, "--to", B, "--yes", "--hide"];
+    let (_, said) = scene.ends("wallet", 1, &[&migrate[..], &[allergy]].concat());
+    assert!(said.contains("1 AllergyIntolerance") && said.contains("--withhold-safety"), "{said}");
+    assert_eq!(scene.patient("wallet", &["history"]), json!([]));
+
+    let moved = scene.patient("wallet", &[&migrate[..], &[name.as_str()]].concat());
+    assert_eq!((&moved["outcome"], &moved["hidden"]), (&json!("filed"), &json!([name])));
+    let reasons = moved["receipt"]["reasons"].as_array().unwrap();
+    assert!(reasons.contains(&json!({ "outcome": "withheld", "reason": "hidden", "count": 1 })), "{moved}");
+    let receipt = scene.patient("wallet", &["receipt"]);
+    assert_eq!(receipt["looked"]["unknown"], json!([]));
+    let looked = receipt["looked"]["entries"].as_array().unwrap();
+    for at in [A, B] {
+        assert!(looked.iter().any(|look| look["at"] == at && look["case"] == moved["proof"]), "{receipt}");
+    }
+    let (_, said) = scene.ends("wallet", 2, &["items", "--at", A, "Diagnosis"]);
+    assert!(said.contains("no FHIR resource type"), "{said}");
+    scene.network.stop();
+}
+
 #[test]
 fn every_command_explains_itself() {
     for command in [

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use waybill_cli::demo::children::Tie;
 use waybill_cli::demo::network::Network;
 use waybill_cli::network_file::NetworkFile;
+use waybill_crypto::digest::sha256;
+use waybill_protocol::wire::from_cbor;
+use waybill_wallet::enrolment_text;
 
 use crate::common::{program, sample, stderr};
 
@@ -65,6 +68,19 @@ impl Scene {
     pub fn code(&self, hospital: &str, local: &str) -> String {
         let made = self.staff(hospital, &["enrol-patient", "HOME", "--patient", local]);
         made["code"].as_str().unwrap().to_owned()
+    }
+
+    /// The one-time code that two members of staff attest after seeing the patient sign a form.
+    pub async fn attested_code(&self, hospital: &str, local: &str, form: &Path) -> String {
+        let form = hex::encode(sha256(&[&std::fs::read(form).unwrap()]).0);
+        let admin = self.network.admin(hospital);
+        let wish = json!({ "local": local, "relation": "registrar-attested", "form": form });
+        let half: Value = admin.post("/attestations?user=first-registrar", &wish).await.unwrap();
+        let number = half["attestation"].as_str().unwrap();
+        let path = format!("/attestations/{number}?user=second-registrar");
+        let whole: Value = admin.post(&path, &json!({ "form": form })).await.unwrap();
+        let bytes = hex::decode(whole["enrolment"].as_str().unwrap()).unwrap();
+        enrolment_text(&from_cbor("enrolment", &bytes, bytes.len()).unwrap())
     }
 
     /// Registers the patient at B's counter as a new local patient; without what is left out, B cannot be sure who it is.
