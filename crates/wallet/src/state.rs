@@ -6,7 +6,8 @@ use minicbor::{Decode, Encode};
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
-    AuthorityStatementBody, Delegation, EndState, ProofBundle, Purpose, ReceiptOpening, StatementBody, VoucherGrant,
+    AuthorityStatementBody, Delegation, EndState, KeptBack, ProofBundle, Purpose, ReceiptOpening, StatementBody,
+    VoucherGrant,
 };
 use waybill_protocol::patient::{Contact, Draft, Enrolment, Exchange};
 use waybill_protocol::rejection::Code;
@@ -239,6 +240,9 @@ pub struct Case {
     /// That the destination gave no receipt in time, where the authority said so.
     #[n(13)]
     pub(crate) statement: Option<StatementBody>,
+    /// What the source said beforehand would stay, and why.
+    #[n(14)]
+    pub foretold: Option<Vec<KeptBack>>,
 }
 
 impl fmt::Debug for Case {
@@ -369,6 +373,9 @@ pub struct ClosedCase {
     pub hides: Option<Hides>,
     #[cbor(n(18), with = "minicbor::bytes")]
     pub(crate) revocation: Option<Vec<u8>>,
+    /// What the source said beforehand would stay, and why: the destination's receipt does not know the reasons.
+    #[n(19)]
+    pub foretold: Option<Vec<KeptBack>>,
 }
 
 impl fmt::Debug for ClosedCase {
@@ -474,6 +481,7 @@ impl State {
             scope: Some(case.draft.scope.clone()),
             hides: Some(case.draft.hides.clone()),
             revocation: case.revocation,
+            foretold: case.foretold,
         });
         let surplus = self.closed.len().saturating_sub(MAX_CLOSED_CASES);
         self.closed.drain(..surplus);

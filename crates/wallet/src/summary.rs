@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use waybill_protocol::messages::{EndState, ReceiptDetail};
+use waybill_protocol::messages::{EndState, KeptBack, ReceiptDetail};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
 use waybill_record::loss::{LossOutcome, LossReport};
@@ -38,10 +38,25 @@ pub struct Summary {
     pub proof: Option<String>,
     /// The catalogue's code, when something was refused or rejected.
     pub code: Option<&'static str>,
+    /// What the source said beforehand would stay, and why; `null` where it was not asked. The destination, whose receipt this is, knows
+    /// how much was kept back and never why.
+    pub foretold: Option<Vec<KeptSummary>>,
     /// What the destination's receipt says.
     pub receipt: Option<ReceiptSummary>,
     /// What went wrong on the way.
     pub notices: Vec<NoticeSummary>,
+}
+
+/// What the source said beforehand would stay.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct KeptSummary {
+    /// FHIR resource type.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// The reason code.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// The destination's receipt.
@@ -126,6 +141,7 @@ impl Summary {
             hidden: case.hides.iter().flat_map(|hides| hides.items()).map(ToString::to_string).collect(),
             proof: case.proof.map(|proof| proof.to_string()),
             code: code.map(Code::as_str),
+            foretold: case.foretold.as_ref().map(|kept| kept.iter().map(KeptSummary::of).collect()),
             receipt: detail.as_ref().map(ReceiptSummary::of),
             notices: case.notices.iter().map(NoticeSummary::of).collect(),
         }
@@ -137,6 +153,14 @@ impl Summary {
         let mut out = format!("{} -> {}: {}\n{}\n", self.source, self.destination, self.outcome, self.sentence);
         if let Some(receipt) = &self.receipt {
             receipt.write(&mut out);
+        }
+        for kept in self.foretold.iter().flatten() {
+            let KeptSummary { resource_type, reason, count } = kept;
+            let reason = reason_in_words(reason);
+            line(
+                &mut out,
+                format_args!("{} said beforehand: {count} {resource_type} would stay, {reason}", self.source),
+            );
         }
         for notice in &self.notices {
             line(&mut out, format_args!("On the way, {} said: {} ({})", notice.from, notice.sentence, notice.code));
@@ -152,6 +176,12 @@ impl Summary {
             line(&mut out, format_args!("Case {proof}"));
         }
         out
+    }
+}
+
+impl KeptSummary {
+    fn of(kept: &KeptBack) -> Self {
+        Self { resource_type: kept.resource_type.clone(), reason: kept.reason.clone(), count: kept.count }
     }
 }
 
@@ -233,6 +263,7 @@ pub fn reason_in_words(reason: &str) -> &str {
         "undated" => "without a date, which you did not allow",
         "label" => "marked as sensitive, or not marked, which you did not allow",
         "hidden" => "hidden by you",
+        "withheld" => "by your decision or the source's; the destination is not told which",
         "withheld-by-source" => "kept by the hospital itself, because it concerns somebody else",
         "another-patient" => "another patient's",
         "shared-with-others" => "shared with other patients",

@@ -9,7 +9,7 @@ use waybill_crypto::passphrase::Cost;
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
-use waybill_protocol::messages::{EndState, Purpose, RevocationReason, Terms};
+use waybill_protocol::messages::{EndState, KeptBack, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::trust::{Ctx, Trust};
@@ -392,6 +392,7 @@ impl Wallet {
             presentation: None,
             revocation: None,
             statement: None,
+            foretold: None,
         };
         let errand = self.commit(|state| {
             state.next_case += 1;
@@ -529,6 +530,20 @@ impl Wallet {
             }
             state.outbox.retain(|errand| errand.case != Some(number));
             outgoing.into_iter().map(|parcel| state.send(parcel)).collect()
+        })
+    }
+
+    /// Keeps what the source's preview said would stay, and why. Afterwards nobody says it: the destination, whose receipt ends the
+    /// case, must not learn the reasons.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownCase`], [`FileError`].
+    pub fn foretell(&mut self, number: CaseNumber, kept: Vec<KeptBack>) -> Result<(), WalletError> {
+        self.case(number)?;
+        self.commit(|state| {
+            if let Some(case) = state.case_mut(number) {
+                case.foretold = Some(kept);
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use waybill_protocol::ids::HospitalId;
-use waybill_protocol::messages::Terms;
+use waybill_protocol::messages::{KeptBack, Terms};
 use waybill_protocol::patient::Wish;
 use waybill_protocol::rejection::Code;
 use waybill_wallet::{CaseNumber, Party, Received, Stage};
@@ -72,7 +72,7 @@ async fn begin(session: &mut Session, args: &MigrateArgs) -> Result<CaseNumber, 
         .hint(words::advice(Code::ConsentLimit)));
     }
     session.refresh_trust().await?;
-    summary(session, args, &part, &source.hospital, &destination.hospital).await?;
+    let kept = summary(session, args, &part, &source.hospital, &destination.hospital).await?;
     session.console.say(format!("From {} to {}, until {}.", source.hospital, destination.hospital, moment(expires)));
     let instead = "add --yes when you have read the summary (waybill patient preview shows it)";
     if !args.yes && !session.console.confirm("Shall this move?", instead)? {
@@ -82,25 +82,29 @@ async fn begin(session: &mut Session, args: &MigrateArgs) -> Result<CaseNumber, 
     let wish = Wish { scope: part.scope, hides: part.hides, not_before: now_, expires };
     let begun = session.wallet.delegate(now_, &source.hospital, &destination.hospital, wish);
     let (number, _) = begun.map_err(wallet_failure)?;
+    if let Some(kept) = kept {
+        session.wallet.foretell(number, kept).map_err(wallet_failure)?;
+    }
     Ok(number)
 }
 
-/// What would move and what would stay; refuses where what stays can do harm and nobody said that it may.
+/// Shows what would move and what would stay, and gives the latter where the source says it; refuses where what stays can do harm and nobody said that it may.
 async fn summary(
     session: &mut Session,
     args: &MigrateArgs,
     part: &Part,
     source: &HospitalId,
     destination: &HospitalId,
-) -> Result<(), Failure> {
-    let dangerous = match preview::ask_both(session, source, Some(destination), part).await? {
+) -> Result<Option<Vec<KeptBack>>, Failure> {
+    let (dangerous, kept) = match preview::ask_both(session, source, Some(destination), part).await? {
         Ok(view) => {
             view.tell(session.console);
             if let Some(hospital) = view.too_large() {
                 return Err(Failure::failed(format!("the record is too large for {hospital}"))
                     .hint("move it in parts, for example with --scope 'to=2015' and then --scope 'from=2016'"));
             }
-            view.warnings.iter().map(|w| format!("{} {}", w.count, w.resource_type)).collect::<Vec<_>>()
+            let warnings = view.warnings.iter().map(|w| format!("{} {}", w.count, w.resource_type));
+            (warnings.collect::<Vec<_>>(), Some(view.kept()))
         }
         Err(code) => {
             // Without a preview nobody knows what there is: whatever could stay counts.
@@ -109,11 +113,11 @@ async fn summary(
             if !may.is_empty() {
                 preview::tell_danger(session.console, &may.join(", "));
             }
-            may
+            (may, None)
         }
     };
     if dangerous.is_empty() || args.withhold_safety {
-        return Ok(());
+        return Ok(kept);
     }
     let what = dangerous.join(", ");
     let instead = "add --withhold-safety if they shall stay all the same, or let them move";
@@ -123,7 +127,7 @@ async fn summary(
     if args.yes || session.console.is_json() || !session.console.can_ask() {
         return Err(refused);
     }
-    if session.console.confirm("Shall they stay behind all the same?", instead)? { Ok(()) } else { Err(refused) }
+    if session.console.confirm("Shall they stay behind all the same?", instead)? { Ok(kept) } else { Err(refused) }
 }
 
 /// Login, voucher, delegation, proof, consent, presentation: whatever of them is still to be done.

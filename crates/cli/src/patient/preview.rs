@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use waybill_protocol::ids::HospitalId;
-use waybill_protocol::messages::{Item, Preview, Purpose};
+use waybill_protocol::messages::{Item, KeptBack, Preview, Purpose};
 use waybill_protocol::rejection::Code;
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
@@ -202,6 +202,19 @@ impl PreviewView {
             largest_bytes: preview.largest_bytes,
             destination: None,
         }
+    }
+
+    /// What would stay, by type and reason.
+    #[must_use]
+    pub fn kept(&self) -> Vec<KeptBack> {
+        let kept = self.types.iter().flat_map(|(name, counts)| {
+            counts.stays.iter().map(|(reason, count)| KeptBack {
+                resource_type: name.clone(),
+                reason: reason.clone(),
+                count: *count,
+            })
+        });
+        kept.collect()
     }
 
     /// Whether the record is larger than one of the hospitals handles.
@@ -467,7 +480,7 @@ async fn all_items(
 mod tests {
     use super::*;
     use waybill_protocol::ids::Timestamp;
-    use waybill_protocol::messages::{HiddenItem, KeptBack, PendingItems, SafetyWarning, TypeCount};
+    use waybill_protocol::messages::{HiddenItem, PendingItems, SafetyWarning, TypeCount};
 
     fn part(scope: &str, hides: &[&str]) -> Part {
         Part { scope: scope.parse().unwrap(), hides: Hides::parse(hides.iter().copied()).unwrap() }
@@ -517,6 +530,7 @@ mod tests {
         assert_eq!(json["hidden"][0]["mentioned_total"], 3);
         assert_eq!(json["warnings"][0]["type"], "Flag");
         assert_eq!(json["pending"][0]["status"], "preliminary");
+        assert_eq!(view.kept(), preview.kept);
         assert_eq!(view.too_large(), None);
         view.destination =
             Some(DestinationView { hospital: "b".to_owned(), largest_bytes: Some(1_000), fits: Some(false) });

@@ -11,7 +11,7 @@ use waybill_crypto::portable::Portable;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
 use waybill_protocol::evidence::{Evidence, Finding, judge};
 use waybill_protocol::ids::Timestamp;
-use waybill_protocol::messages::{EndState, Purpose};
+use waybill_protocol::messages::{EndState, KeptBack, Purpose};
 use waybill_protocol::rejection::Code;
 
 /// One whole migration; `between` runs between any two steps.
@@ -28,6 +28,8 @@ fn migrate(between: impl Fn(&World, Wallet) -> Wallet) -> (World, Wallet) {
         wallet = between(&world, wallet);
     }
     let (number, _) = wallet.delegate(NOW, &a(), &b(), wish()).unwrap();
+    let kept = KeptBack { resource_type: "Condition".to_owned(), reason: "hidden".to_owned(), count: 1 };
+    wallet.foretell(number, vec![kept]).unwrap();
     wallet = between(&world, wallet);
     let letters = post_all(&mut world, &mut wallet);
     wallet = between(&world, wallet);
@@ -62,7 +64,13 @@ fn check_filed(wallet: &Wallet) {
     let receipt = summary.receipt.as_ref().unwrap();
     assert_eq!((receipt.offered, receipt.filed, receipt.withheld), (1, 1, 1));
     let text = summary.text();
-    for part in ["filed your record", "1  Patient (321 bytes)", "kept back: hidden by you", "You hid: Condition/c1"] {
+    for part in [
+        "filed your record",
+        "1  Patient (321 bytes)",
+        "kept back: hidden by you",
+        "You hid: Condition/c1",
+        "1 Condition would stay, hidden by you",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     let json = serde_json::to_value(&summary).unwrap();
