@@ -42,5 +42,6 @@ pub fn identity(scene: &Scene, hospital: &str) -> Result<HospitalIdentity, Failu
         signing: files::read_signing_key(&keys.join("signing.key")).or_fail("a signing key cannot be read")?,
         hpke: files::read_hpke_key(&keys.join("consent.key")).or_fail("a consent key cannot be read")?,
         chain: scene.chain(hospital)?,
+        change: None,
     })
 }

@@ -84,7 +84,7 @@ impl Shipment {
     /// # Errors
     /// [`Failure`].
     pub fn of(asked: &Asked, lines: &[Vec<u8>]) -> Result<Self, Failure> {
-        let (mut tally, mut loss) = (RecordTally::new(), LossReport::new());
+        let mut tally = RecordTally::new();
         let mut writer = FrameWriter::new(Vec::new()).or_fail("no stream")?;
         for resource in in_order(lines)? {
             let mut salt = [0; 16];
@@ -92,7 +92,6 @@ impl Shipment {
             let salt = Salt::from_bytes(salt);
             writer.push(resource.key(), resource.version(), salt, resource.bytes()).or_fail("a resource has no frame")?;
             tally.add(resource.key(), resource.version(), salt, resource.bytes());
-            loss.offer(resource.key());
         }
         let (stream, totals) = writer.finish().or_fail("no stream")?;
         let key = record_key();
@@ -116,7 +115,8 @@ impl Shipment {
             key_commitment: StreamKeys::derive(&asked.session.0, &key).commitment(),
             digest_scope: tally.digest().clone(),
             digest_full: tally.digest().clone(),
-            loss: to_cbor(&loss),
+            // What stays behind; what travels is counted by the destination.
+            loss: to_cbor(&LossReport::new()),
             reply_key: *reply.public(),
         };
         list_chunks(&mut manifest, &chunks);
