@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::ServeArgs;
 
+/// The folder of a hospital whose server is running.
 #[derive(Debug, Args)]
 pub struct AtHospital {
     /// The hospital's folder.
@@ -70,6 +71,14 @@ pub enum HospitalCommand {
         /// The folder with tls.pem and signing.pem.
         #[arg(long, value_name = "DIR")]
         certificates: PathBuf,
+    },
+    /// Make new signing and consent keys and the requests for their certificates; `enrol` takes them into use.
+    ///
+    /// The old keys stay usable for what patients began under them, and tell them the new ones. Keys that may have been stolen are not
+    /// changed but revoked: whoever holds one could name its successor.
+    ChangeKeys {
+        /// The hospital's folder.
+        folder: PathBuf,
     },
     /// Run the hospital.
     Serve(ServeArgs),

@@ -5,7 +5,9 @@
 pub mod admin;
 pub mod directory;
 pub mod engine;
+pub mod identities;
 pub mod inputs;
+pub mod key_change;
 pub mod onetime;
 pub mod work;
 
@@ -24,7 +26,6 @@ use waybill_crypto::metered::Meter;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::log::{CheckpointPolicy, LogError, NoteKey};
 use waybill_protocol::messages::AuthorityStatementBody;
-use waybill_protocol::registrar::HospitalIdentity;
 use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::from_cbor;
 use waybill_store::{DataFolder, FileObjects, SqliteOptions, SqliteStore};
@@ -45,6 +46,7 @@ use crate::shell::{StartError, health};
 use admin::Admin;
 use directory::Directory;
 use engine::Engine;
+use identities::Identities;
 use onetime::OneTimeKeys;
 use work::{Stages, Worker};
 
@@ -88,6 +90,13 @@ pub struct HospitalTable {
     /// The largest record accepted. Units: bytes.
     #[serde(default = "default_largest")]
     pub largest_record_bytes: u64,
+    /// How long a case whose two patients are not certainly one person may wait for a decision. Units: days.
+    #[serde(default = "default_review")]
+    pub review_days: u64,
+}
+
+fn default_review() -> u64 {
+    7
 }
 
 fn default_largest() -> u64 {
@@ -194,7 +203,8 @@ impl HospitalServer {
     ) -> Result<Self, StartError> {
         let table = &config.hospital;
         let bad = |what: &dyn std::fmt::Display| StartError::Config(what.to_string());
-        let identity = read_identity(table)?;
+        let identity = key_change::read(&table.keys, &table.name)?;
+        let replaced = key_change::read_replaced(&table.keys, &table.name)?;
         let tls = TlsFiles {
             root: config.authority.root.clone(),
             identity: Some(IdentityFiles { certificate: table.keys.join("tls.pem"), key: table.keys.join("tls.key") }),
@@ -240,7 +250,8 @@ impl HospitalServer {
             .map_err(|source| FileError::Io { path: table.one_time.clone(), source })?;
         let engine = Engine {
             party,
-            identity: Arc::new(identity),
+            identities: Identities::new(identity, replaced),
+            review_seconds: table.review_days.saturating_mul(86_400),
             shelf,
             one_time,
             book: directory.clone(),
@@ -299,7 +310,13 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
         let party = &engine.party;
         let renewed = match fetched {
             Ok(pem) => party.with_trust(|trust| {
-                read_crl(party.backend.as_ref(), party.ctx().now, trust.anchor(), &pem, &engine.identity.chain)
+                read_crl(
+                    party.backend.as_ref(),
+                    party.ctx().now,
+                    trust.anchor(),
+                    &pem,
+                    &engine.identities.current().chain,
+                )
             }),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the revocation list could not be fetched");
@@ -311,15 +328,6 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
             Err(error) => tracing::error!(%error, "the fetched revocation list is refused"),
         }
     }
-}
-
-fn read_identity(table: &HospitalTable) -> Result<HospitalIdentity, StartError> {
-    Ok(HospitalIdentity {
-        id: HospitalId::parse(&table.name).map_err(|e| StartError::Config(e.to_string()))?,
-        signing: files::read_signing_key(&table.keys.join("signing.key"))?,
-        hpke: files::read_hpke_key(&table.keys.join("consent.key"))?,
-        chain: files::read_chain(&table.keys.join("signing.pem"))?,
-    })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
