@@ -152,7 +152,7 @@ pub const TABLE: &[Attack] = &[
 ];
 
 /// A registered patient, a case, and B in our hands.
-async fn set(scene: &mut Scene) -> Result<(Patient, Case, Destination), Failure> {
+pub(super) async fn set(scene: &mut Scene) -> Result<(Patient, Case, Destination), Failure> {
     let patient = Patient::register(scene).await?;
     let case = patient.delegate_all(scene).await?;
     Ok((patient, case, Destination::take(scene).await?))

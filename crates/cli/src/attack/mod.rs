@@ -4,14 +4,26 @@
 //! the party, and with the code, that it declares; what it sees is held against that in [`outcome`].
 //!
 //! - [`asking`], [`sending`]: whoever asks A for too much, and an A that sends something else
+//! - [`presenting`]: what B never asked for, and two patients' messages swapped
+//! - [`deciding`]: the authority, its log and its lists
+//! - [`counter`]: enrolment, login and the wallet
+//! - [`privacy`]: what must stay unknown
+//! - [`wire`]: bytes that are not what they claim
+//! - [`again`]: what was said before
 
+pub mod again;
 pub mod asking;
 mod bytes;
 mod collide;
+pub mod counter;
+pub mod deciding;
 pub mod hands;
 pub mod outcome;
+pub mod presenting;
+pub mod privacy;
 pub mod scene;
 pub mod sending;
+pub mod wire;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -37,7 +49,17 @@ const LONGEST: Duration = Duration::from_secs(240);
 
 /// Every attack, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Attack> {
-    [asking::TABLE, sending::TABLE].into_iter().flatten()
+    let tables = [
+        asking::TABLE,
+        sending::TABLE,
+        presenting::TABLE,
+        deciding::TABLE,
+        counter::TABLE,
+        privacy::TABLE,
+        again::TABLE,
+        wire::TABLE,
+    ];
+    tables.into_iter().flatten()
 }
 
 /// Plays one attack on a fresh network and judges what was seen.

@@ -28,6 +28,7 @@ use waybill_server::mailbox::{Letter, MailboxClient, MailboxId, MailboxUrl};
 use waybill_server::net::client::{Answer, ClientError, ClientOptions, Exchange, HttpClient};
 use waybill_server::net::tls::{ClientTls, TlsFiles};
 
+use super::outcome::Seen;
 use crate::courier::now;
 use crate::demo::children::{Servant, Tie};
 use crate::demo::network::{AUTHORITY, Network};
@@ -107,6 +108,24 @@ impl Mailbox {
                 return Ok(None);
             }
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Removes every letter, so that whoever reads this mailbox next finds none of them.
+    ///
+    /// # Errors
+    /// [`Failure`] when the host does not answer.
+    pub async fn empty(&self, scene: &Scene) -> Result<(), Failure> {
+        loop {
+            let letters = scene.client.messages(&self.url, &self.session, None, Duration::ZERO).await;
+            let letters = letters.or_fail("a mailbox cannot be read")?;
+            if letters.is_empty() {
+                return Ok(());
+            }
+            for letter in letters {
+                let removed = scene.client.acknowledge(&self.url, &self.session, letter.seq).await;
+                removed.or_fail("a letter cannot be removed")?;
+            }
         }
     }
 
@@ -326,6 +345,24 @@ impl Scene {
             }
             tokio::time::sleep(EVERY).await;
         }
+    }
+
+    /// What a party's log says of what was posted since a mark.
+    pub async fn seen(&self, party: &str, mark: u64) -> Seen {
+        match self.refusal(party, mark, PATIENCE).await {
+            Some(code) => Seen::refused(party, code, "log"),
+            None => Seen::Passed(format!("{party} refused nothing")),
+        }
+    }
+
+    /// Posts a parcel to a party and says how it refuses it.
+    ///
+    /// # Errors
+    /// [`Failure`] when its host does not take the parcel.
+    pub async fn try_post(&self, party: &str, parcel: Vec<u8>) -> Result<Seen, Failure> {
+        let mark = self.mark(party);
+        self.post(&self.address(party)?, parcel).await?;
+        Ok(self.seen(party, mark).await)
     }
 
     /// A case at a hospital, once it satisfies a condition; the last view when it never did.

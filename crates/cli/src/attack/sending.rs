@@ -3,7 +3,6 @@
 use futures::FutureExt as _;
 use waybill_protocol::evidence::Evidence;
 use waybill_protocol::signed::Signed;
-use waybill_protocol::wire::{Kind, Parcel};
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
 use waybill_crypto::backend::Backend as _;
@@ -13,7 +12,7 @@ use super::asking::narrow;
 use super::hands::source::{Asked, lodgement, pack_lodgement, record_key};
 use super::hands::{Patient, Shipment, Source};
 use super::outcome::{Attack, Finding, Seen, Try};
-use super::scene::{OrFail as _, PATIENCE, Scene};
+use super::scene::{OrFail as _, Scene};
 use crate::demo::network::HOSPITAL_A;
 use crate::failure::Failure;
 use crate::hospital;
@@ -98,7 +97,7 @@ pub const TABLE: &[Attack] = &[
 ];
 
 /// A patient whose case B has requested, and A in our hands with the proof redeemed.
-async fn set(scene: &mut Scene, scope: Scope) -> Result<(Patient, Source, Asked), Failure> {
+pub(super) async fn set(scene: &mut Scene, scope: Scope) -> Result<(Patient, Source, Asked), Failure> {
     let patient = Patient::register(scene).await?;
     let case = patient.delegate(scene, scope, Hides::default()).await?;
     let mut a = Source::take(scene).await?;
@@ -109,6 +108,8 @@ async fn set(scene: &mut Scene, scope: Scope) -> Result<(Patient, Source, Asked)
 
 /// A further case of a patient, when A is in our hands already: only A's login needs its process.
 async fn again(scene: &mut Scene, a: &mut Source, patient: &Patient, scope: Scope) -> Result<Asked, Failure> {
+    // What was sent to these hands is not for the honest process.
+    a.mailbox.empty(scene).await?;
     scene.servant("hospital-a").restart()?;
     let case = patient.delegate(scene, scope, Hides::default()).await?;
     scene.servant("hospital-a").kill()?;
@@ -260,18 +261,10 @@ async fn other_manifest(scene: &mut Scene) -> Result<Finding, Failure> {
     // Signed by A in order, but for a manifest that B never saw.
     let (hm, _) = super::hands::source::pack_manifest(other.manifest, &a.identity.signing, &a.identity.chain, &asked)?;
     a.lodge(scene, &asked, hm, &shipment.key).await?;
-    let seen = vec![at_authority(scene, mark).await];
+    let seen = vec![scene.seen(AUTHORITY, mark).await];
     let leaked = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &patient.sample.lines).await?;
     Ok(Finding::new(seen, leaked, twin, TWIN))
-}
-
-/// The first refusal in the authority's log since a mark.
-pub(super) async fn at_authority(scene: &Scene, mark: u64) -> Seen {
-    match scene.refusal(AUTHORITY, mark, PATIENCE).await {
-        Some(code) => Seen::refused(AUTHORITY, code, "log"),
-        None => Seen::Passed("the authority refused nothing".to_owned()),
-    }
 }
 
 async fn unsigned_lodgement(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -297,9 +290,5 @@ async fn unsigned_lodgement(scene: &mut Scene) -> Result<Finding, Failure> {
 }
 
 async fn lodge(scene: &Scene, asked: &Asked, signed: &[u8]) -> Result<Seen, Failure> {
-    let mark = scene.mark(AUTHORITY);
-    let parcel = pack_lodgement(scene, asked.proof, signed).await?;
-    debug_assert_eq!(Parcel::peek_kind(&parcel), Some(Kind::KeyLodgement), "the parcel is a lodgement");
-    scene.post(&scene.address(AUTHORITY)?, parcel).await?;
-    Ok(at_authority(scene, mark).await)
+    scene.try_post(AUTHORITY, pack_lodgement(scene, asked.proof, signed).await?).await
 }

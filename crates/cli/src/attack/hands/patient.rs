@@ -13,7 +13,7 @@ use waybill_protocol::messages::{
     RefusalBody, SUITE, Terms, VoucherGrant,
 };
 use waybill_protocol::patient::{self as role, Contact, Enrolment};
-use waybill_protocol::rejection::Code;
+use waybill_protocol::rejection::{Code, Stage};
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::signed::{Signed, SignedBytes};
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
@@ -210,7 +210,9 @@ impl Patient {
                 let outcome = self.role(scene).accept_login(&exchange, contact, &parcel);
                 return Ok(outcome.map_err(|rejection| rejection.code));
             }
-            if let Some(code) = scene.refusals(party, mark).first() {
+            // What else the hospital refuses meanwhile is not about this login.
+            let of_login = |code: &&Code| matches!(code.stage(), Stage::Login | Stage::Frame);
+            if let Some(code) = scene.refusals(party, mark).iter().find(of_login) {
                 return Ok(Err(*code));
             }
         }

@@ -1,6 +1,6 @@
 //! Hospital A in the attacker's hands: takes B's request, redeems the proof, and sends whatever it likes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::{Digest, HpkeSecretKey, SigningKey};
@@ -316,6 +316,3 @@ pub async fn seal_lodgement(scene: &Scene, proof: ProofId, signed: &[u8]) -> Res
     let to = trust.lodgement_key().or_fail("the authority names no lodgement key")?;
     seal(to, SealPurpose::KeyLodgement, proof.as_bytes(), signed)
 }
-
-/// A short wait in which nothing may happen.
-pub const QUIET: Duration = Duration::from_millis(400);
