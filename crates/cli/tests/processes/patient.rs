@@ -142,8 +142,8 @@ async fn a_record_that_has_left_sealed_is_stopped_before_its_key() {
     scene.wallet("wallet", &[]);
     let mut running = scene.begin("wallet", &["migrate", "--from", A, "--to", B, "--yes"]);
     running.until("You consent");
-    // B is gone as soon as it has asked: everything A sends lies sealed at the relay.
-    let admin = scene.network.admin("hospital-b");
+    // B is gone as soon as A has its request: everything A sends lies sealed at the relay.
+    let admin = scene.network.admin("hospital-a");
     loop {
         let cases: Vec<Value> = admin.read("/cases").await.unwrap();
         if !cases.is_empty() {
