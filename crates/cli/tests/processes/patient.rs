@@ -366,6 +366,33 @@ async fn what_would_stay_is_shown_before_anything_is_signed() {
     scene.network.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "until a hospital's enrolment codes take limits"]
+async fn a_guardian_decides_within_the_limits_of_the_key_and_no_further() {
+    let scene = Scene::new(&["--resources", "40", "--attachments", "0"]).await;
+    let network = scene.path("network.toml");
+    scene.patient("child", &["init", "--network", network.to_str().unwrap()]);
+    let wish = json!({
+        "local": scene.local, "relation": "guardian", "scope": "types=Immunization;labels=*", "destinations": [B], "key_days": 30,
+    });
+    scene.patient("child", &["enrol", &scene.limited_code("hospital-a", &wish).await]);
+    let at_b = scene.arrive_at_b(&[]);
+    scene.patient("child", &["enrol", &scene.code("hospital-b", &at_b)]);
+    let hospitals = scene.patient("child", &["hospitals"]);
+    assert_eq!(hospitals[0]["relation"], "guardian");
+    assert_eq!(hospitals[0]["limits"]["destinations"], json!([B]));
+    assert!(hospitals[0]["limits"]["scope"].as_str().unwrap().starts_with("types=Immunization;"), "{hospitals}");
+    let (_, said) = scene.ends("child", 1, &["migrate", "--from", A, "--to", B, "--yes", "--withhold-safety"]);
+    assert!(said.contains("may decide only for types=Immunization") && said.contains("narrower --scope"), "{said}");
+    assert_eq!(scene.patient("child", &["history"]), json!([]));
+    let scope = "types=Immunization;labels=*";
+    let args = ["migrate", "--from", A, "--to", B, "--scope", scope, "--yes", "--withhold-safety"];
+    let moved = scene.patient("child", &args);
+    assert_eq!(moved["outcome"], "filed");
+    assert!(moved["receipt"]["types"].as_array().unwrap().iter().all(|t| t["type"] == "Immunization"), "{moved}");
+    scene.network.stop();
+}
+
 #[test]
 fn every_command_explains_itself() {
     for command in [
