@@ -393,6 +393,34 @@ async fn a_guardian_decides_within_the_limits_of_the_key_and_no_further() {
     scene.network.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "until a hospital's staff can withdraw keys"]
+async fn a_stolen_wallet_is_struck_out_at_the_counter_and_a_new_one_goes_on() {
+    let scene = Scene::new(&["--resources", "10", "--attachments", "0"]).await;
+    scene.wallet("stolen", &["gender"]);
+    let migrate = ["migrate", "--from", A, "--to", B, "--yes", "--wait", "4s"];
+    let (open, _) = scene.ends("stolen", 1, &migrate);
+    let admin = scene.network.admin("hospital-a");
+    let path = format!("/patients/{}/keys", scene.local);
+    let withdrawn: Value = admin.post(&format!("{path}/withdraw"), &json!({ "reason": "stolen" })).await.unwrap();
+    assert_eq!(withdrawn, json!({ "withdrawn": 1, "stopped_cases": [open["proof"]] }));
+    let (ended, _) = scene.ends("stolen", 1, &["watch", "1", "--wait", "60s"]);
+    assert!(["revoked", "refused"].contains(&ended["outcome"].as_str().unwrap()), "{ended}");
+
+    // The same person with a new wallet: other keys, another pseudonym, the same local patient.
+    let network = scene.path("network.toml");
+    scene.patient("fresh", &["init", "--network", network.to_str().unwrap()]);
+    scene.patient("fresh", &["enrol", &scene.code("hospital-a", &scene.local)]);
+    scene.patient("fresh", &["enrol", &scene.code("hospital-b", "at-b")]);
+    let keys: Value = admin.read(&path).await.unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), 1, "the old key is gone: {keys}");
+    let (open, _) = scene.ends("fresh", 1, &migrate);
+    let proof = open["proof"].as_str().unwrap();
+    scene.staff("hospital-a", &["approve", "HOME", proof]);
+    assert_eq!(scene.patient("fresh", &["watch"])["outcome"], "filed");
+    scene.network.stop();
+}
+
 #[test]
 fn every_command_explains_itself() {
     for command in [
