@@ -94,11 +94,12 @@ impl Copier {
                 }
                 match self.objects.get(address).await {
                     Ok(bytes) => {
-                        (copied.objects, copied.size_bytes) = (copied.objects + 1, copied.size_bytes + bytes.len() as u64);
+                        (copied.objects, copied.size_bytes) =
+                            (copied.objects + 1, copied.size_bytes + bytes.len() as u64);
                         to.put(bytes).await?;
                     }
                     // Deleted since it was listed.
-                    Err(ObjectError::Absent(_)) => {}
+                    Err(ObjectError::NotFound(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
             }

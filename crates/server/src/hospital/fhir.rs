@@ -91,7 +91,10 @@ pub fn audit_event(own: &HospitalId, place: Place, row: &AuditRow) -> Value {
     };
     let mut subtypes = vec![json!({ "system": ACTION_SYSTEM, "code": row.action })];
     if disclosure.is_some() {
-        subtypes.insert(0, json!({ "system": LIFECYCLE, "code": "disclose", "display": "Disclose Record Lifecycle Event" }));
+        subtypes.insert(
+            0,
+            json!({ "system": LIFECYCLE, "code": "disclose", "display": "Disclose Record Lifecycle Event" }),
+        );
     }
     let outcome = match row.outcome.as_str() {
         "done" => "0",
@@ -124,8 +127,16 @@ pub fn audit_event(own: &HospitalId, place: Place, row: &AuditRow) -> Value {
 /// The letter of what was done: read, created or changed, deleted, executed.
 fn letter(action: &str) -> &'static str {
     match action {
-        "read-record" | "read-case" | "read-keys" | "read-loss" | "read-evidence" | "read-audit" | "read-status"
-        | "read-quarantine" | "read-quarantined-item" | "list-patients" => "R",
+        "read-record"
+        | "read-case"
+        | "read-keys"
+        | "read-loss"
+        | "read-evidence"
+        | "read-audit"
+        | "read-status"
+        | "read-quarantine"
+        | "read-quarantined-item"
+        | "list-patients" => "R",
         "register-patient" | "load-record" | "issue-enrolment-code" | event::KEY_REGISTERED => "C",
         "withhold-item" | "decide-quarantine" => "U",
         "withdraw-keys" => "D",
@@ -146,7 +157,9 @@ fn agents(own: &HospitalId, row: &AuditRow, is_disclosure: bool) -> Vec<Value> {
     }
     let (who, requestor) = match &row.actor {
         Actor::Staff { user, .. } => (json!({ "identifier": { "value": user }, "display": user }), true),
-        Actor::Patient => (row.patient.as_ref().map_or_else(|| json!({ "display": "patient" }), |p| patient(&p.0)), true),
+        Actor::Patient => {
+            (row.patient.as_ref().map_or_else(|| json!({ "display": "patient" }), |p| patient(&p.0)), true)
+        }
         Actor::Hospital => (row.counterpart.as_ref().map_or_else(|| json!({ "display": "hospital" }), hospital), true),
         Actor::Authority => (json!({ "display": "authority" }), true),
         Actor::System => (hospital(own), true),
@@ -199,9 +212,7 @@ pub fn provenance(
     let total = filed.filed;
     let summary: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let text = format!("{total} resources filed from {}: {}", case_row.source.as_str(), summary.join(", "));
-    let entity = |system: &str, value: String| {
-        json!({ "role": "source", "what": { "identifier": { "system": system, "value": value } } })
-    };
+    let entity = |system: &str, value: String| json!({ "role": "source", "what": { "identifier": { "system": system, "value": value } } });
     let kind = |code: &str, display: &str| {
         concept("http://terminology.hl7.org/CodeSystem/provenance-participant-type", code, display)
     };
@@ -280,7 +291,8 @@ fn provisions(scope: &Scope, provision: &mut Value) {
         provision["dataPeriod"] = Value::Object(period);
     }
     if let Some(labels) = clause("labels").filter(|labels| *labels != "*") {
-        let label = |code: &str| json!({ "system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code });
+        let label =
+            |code: &str| json!({ "system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code });
         let labels: Vec<Value> = labels.split(',').filter(|code| *code != "none").map(label).collect();
         if !labels.is_empty() {
             provision["securityLabel"] = json!(labels);
@@ -342,7 +354,9 @@ mod tests {
         };
         let sent = audit_event(&a, place, &row(event::RECORD_SENT, "pa", &b));
         let received = audit_event(&b, place, &row(event::RECORD_RECEIVED, "pb", &a));
-        for (event, code, action, profile) in [(&sent, "110106", "R", "Source"), (&received, "110107", "C", "Recipient")] {
+        for (event, code, action, profile) in
+            [(&sent, "110106", "R", "Source"), (&received, "110107", "C", "Recipient")]
+        {
             assert_eq!((event["type"]["code"].as_str(), event["action"].as_str()), (Some(code), Some(action)));
             assert!(event["meta"]["profile"][0].as_str().unwrap().ends_with(profile));
             assert_eq!(event["subtype"][0]["code"], "disclose");
@@ -371,7 +385,10 @@ mod tests {
         assert_eq!(only["dataPeriod"]["start"], "2020-01-01");
         assert_eq!(only["securityLabel"][0]["code"], "N");
         let except = provision("types=!Media");
-        assert_eq!((&except["provision"][0]["type"], &except["provision"][0]["class"][0]["code"]), (&json!("deny"), &json!("Media")));
+        assert_eq!(
+            (&except["provision"][0]["type"], &except["provision"][0]["class"][0]["code"]),
+            (&json!("deny"), &json!("Media"))
+        );
         assert_eq!(provision("types=*;labels=*"), json!({}));
     }
 }

@@ -24,7 +24,9 @@ pub struct StaffTable {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum StaffError {
     /// No such role.
-    #[error("[staff.users] `{user}`: `{role}` is no role; write registrar, records-officer, privacy-officer, clinician or auditor")]
+    #[error(
+        "[staff.users] `{user}`: `{role}` is no role; write registrar, records-officer, privacy-officer, clinician or auditor"
+    )]
     UnknownRole {
         /// Of whom.
         user: String,
@@ -183,7 +185,8 @@ mod tests {
 
     fn staff(table: &str) -> Staff {
         let table: StaffTable = toml::from_str(table).unwrap();
-        let locals = LocalUsers::parse("root:x:0:0::/root:/bin/sh\nowner:x:1000:1000::/:\nanna:x:1001:1::/:\nui:x:1002:1::/:\n");
+        let locals =
+            LocalUsers::parse("root:x:0:0::/root:/bin/sh\nowner:x:1000:1000::/:\nanna:x:1001:1::/:\nui:x:1002:1::/:\n");
         Staff::new(&table, locals, OWNER).unwrap()
     }
 
@@ -207,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_table_gives_roles_to_users_and_lets_front_ends_speak_for_them() {
-        let staff = staff("front_ends = [\"ui\"]\n[users]\nanna = [\"registrar\", \"auditor\"]\nberta = [\"records-officer\"]\n1000 = [\"privacy-officer\"]\n");
+        let staff = staff(
+            "front_ends = [\"ui\"]\n[users]\nanna = [\"registrar\", \"auditor\"]\nberta = [\"records-officer\"]\n1000 = [\"privacy-officer\"]\n",
+        );
         let anna = staff.admit(Some(1001), &Asked::default(), Action::ReadKeys).unwrap();
         assert_eq!((anna.user.as_str(), anna.role), ("anna", Role::Registrar));
         assert_eq!(staff.admit(Some(1001), &Asked::default(), Action::ReadAudit).unwrap().role, Role::Auditor);
@@ -220,7 +225,10 @@ mod tests {
         assert_eq!(staff.admit(Some(1002), &for_berta, Action::ReadRecord).unwrap().user, "berta");
         assert_eq!(why(1002, &Asked::default(), Action::ReadStatus), "this user is not in the staff table");
         assert!(staff.admit(Some(OWNER), &Asked::default(), Action::ReadAudit).is_ok(), "listed by number");
-        assert!(staff.admit(Some(OWNER), &Asked::default(), Action::ReadRecord).is_err(), "a table binds the owner, too");
+        assert!(
+            staff.admit(Some(OWNER), &Asked::default(), Action::ReadRecord).is_err(),
+            "a table binds the owner, too"
+        );
         assert_eq!(why(4711, &Asked::default(), Action::ReadStatus), "this user is not in the staff table");
     }
 

@@ -103,6 +103,20 @@ impl Shelf {
         page.into_iter().map(line).collect()
     }
 
+    /// Whether anything of a session waits in quarantine.
+    ///
+    /// # Errors
+    /// [`ShelfError::Store`].
+    pub async fn has_quarantined(
+        &self,
+        patient: &LocalPatient,
+        origin: &HospitalId,
+        session: &SessionId,
+    ) -> Result<bool, ShelfError> {
+        let prefix = rows::quarantine(patient, origin).extend().fixed(session.as_bytes()).done();
+        Ok(!self.store.keys(Space::Quarantine, &prefix, None, 1).await?.is_empty())
+    }
+
     /// Freezes the whole record under a scratch name, which is the one order in which several origins come together.
     async fn export_held(
         &self,

@@ -106,7 +106,9 @@ impl Shelf {
         hides: Hides,
         now: Timestamp,
     ) -> Result<SnapshotSummary, ShelfError> {
-        self.freeze_cut(session, Cut::travelling(patient, scope, hides), now, Unobserved).await.map(|(summary, _)| summary)
+        self.freeze_cut(session, Cut::travelling(patient, scope, hides), now, Unobserved)
+            .await
+            .map(|(summary, _)| summary)
     }
 
     /// Freezes what a cut says, under the eyes of an observer, which is given back.

@@ -19,12 +19,12 @@ use waybill_record::scope::Scope;
 use waybill_record::types::ResourceType;
 use waybill_store::{Batch, Expect, Space};
 
+use super::Shelf;
 use super::error::ShelfError;
 use super::freeze::{Cut, Observer, SnapshotSummary};
 use super::rows::{self, Held};
 use super::stage::MAX_RECORD_BYTES;
 use super::withheld::WITHHELD_BY_SOURCE;
-use super::Shelf;
 
 /// Items of one page; a page fits an answer of 512 KiB several times.
 const MAX_ITEMS: usize = 500;
@@ -227,7 +227,13 @@ impl Previewer {
 }
 
 impl Observer for Previewer {
-    fn seen(&mut self, key: &ResourceKey, held: Option<&Held>, body: Option<&[u8]>, stays: Option<(LossOutcome, &str)>) {
+    fn seen(
+        &mut self,
+        key: &ResourceKey,
+        held: Option<&Held>,
+        body: Option<&[u8]>,
+        stays: Option<(LossOutcome, &str)>,
+    ) {
         let entry = self.held.entry(key.resource_type).or_default();
         *entry = (entry.0 + 1, entry.1 + held.map_or(0, |held| held.size_bytes));
         // That the hospital itself keeps an item back is told as a number; whether it is one the patient names, is not.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -47,7 +47,9 @@ fn not_permitted(reason: &str) -> Problem {
 /// Asks the policy; whoever may goes on as a [`Member`]. Decided before anything is looked up, so that a refusal tells nothing of what
 /// exists.
 pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    match admit(&guard, &request).await {
+    // A request's body is not shared between threads: what is asked of it is taken out first.
+    let (uri, local) = (request.uri().clone(), user(&request));
+    match admit(&guard, &uri, local).await {
         Ok(member) => {
             request.extensions_mut().insert(member);
             next.run(request).await
@@ -56,9 +58,9 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
     }
 }
 
-async fn admit(guard: &Guard, request: &Request) -> Result<Member, Problem> {
-    let Query(acting) = Query::<Acting>::try_from_uri(request.uri())
-        .map_err(|_| Problem::malformed("role and user are given once each"))?;
+async fn admit(guard: &Guard, uri: &Uri, local: Option<u32>) -> Result<Member, Problem> {
+    let Query(acting) =
+        Query::<Acting>::try_from_uri(uri).map_err(|_| Problem::malformed("role and user are given once each"))?;
     let known = |name: &String| Role::parse(name).filter(|role| Role::STAFF.contains(role));
     let role = match &acting.role {
         Some(name) => Some(known(name).ok_or_else(|| Problem::malformed("the role is not known"))?),
@@ -67,7 +69,7 @@ async fn admit(guard: &Guard, request: &Request) -> Result<Member, Problem> {
     let user_name = acting.user.filter(|user| !user.is_empty() && user.len() <= 64);
     let asked = Asked { user: user_name, role };
     let engine = &guard.admin.engine;
-    match guard.admin.staff.admit(user(request), &asked, guard.action) {
+    match guard.admin.staff.admit(local, &asked, guard.action) {
         Ok(member) => Ok(member),
         Err(denied) => {
             tracing::info!(action = guard.action.as_str(), reason = denied.reason, "staff action denied");
@@ -112,7 +114,13 @@ impl Looks {
 
 impl Admin {
     /// Writes a look down before it is shown, unless the same person looked at the same a moment ago.
-    pub(super) async fn look(&self, member: &Member, action: Action, subject: &str, row: AuditRow) -> Result<(), Problem> {
+    pub(super) async fn look(
+        &self,
+        member: &Member,
+        action: Action,
+        subject: &str,
+        row: AuditRow,
+    ) -> Result<(), Problem> {
         if self.looks.is_new(member, action, subject, self.engine.party.clock.now_ms()) {
             self.engine.note(row).await.map_err(|e| service(&e))?;
         }

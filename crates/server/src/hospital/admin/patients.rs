@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use waybill_crypto::keys::{Digest, KeyId};
 use waybill_protocol::ids::{HospitalId, Nonce, Timestamp};
-use waybill_protocol::messages::{Limits, MAX_DESTINATIONS, Relation};
+use waybill_protocol::messages::{Limits, Relation};
 use waybill_protocol::patient::Enrolment;
 use waybill_protocol::policy::Action;
 use waybill_protocol::registrar::LocalPatient;
@@ -21,6 +21,8 @@ use crate::hospital::engine::{Attested, CodeWish, KeyView};
 use crate::hospital::staff::Member;
 use crate::problem::Problem;
 
+/// Most destinations that limits may name: what a registration's answer carries.
+const MAX_DESTINATIONS: usize = 64;
 /// Patients of one page.
 const PAGE: usize = 1000;
 
@@ -92,8 +94,7 @@ impl CodeRequest {
         }
         let destinations: Result<Vec<HospitalId>, _> = self.destinations.iter().map(|d| HospitalId::parse(d)).collect();
         let destinations = destinations.map_err(|_| Problem::malformed("a destination is not a hospital id"))?;
-        let key_expires =
-            self.key_days.map_or(Timestamp(u64::MAX), |days| now.plus(days.saturating_mul(86_400)));
+        let key_expires = self.key_days.map_or(Timestamp(u64::MAX), |days| now.plus(days.saturating_mul(86_400)));
         let limits = Limits { scope, destinations };
         Ok(CodeWish { local: LocalPatient(self.local.clone()), relation, limits, key_expires })
     }

@@ -48,7 +48,8 @@ impl Name {
     }
 
     fn read(&self) -> Result<Quarantined, Problem> {
-        let malformed = || Problem::malformed("expected patient, origin, session and item (Type/id), as the list shows them");
+        let malformed =
+            || Problem::malformed("expected patient, origin, session and item (Type/id), as the list shows them");
         Ok(Quarantined {
             patient: LocalPatient(self.patient.clone()),
             origin: HospitalId::parse(&self.origin).map_err(|_| malformed())?,
@@ -93,7 +94,13 @@ pub(super) async fn item(
     Ok(Json(json!({"reason": reason, "bytes": body.len(), "text": String::from_utf8_lossy(&body)})))
 }
 
-async fn decide(admin: &Admin, member: &Member, which: &Quarantined, mut ops: Vec<Op>, what: &str) -> Result<(), Problem> {
+async fn decide(
+    admin: &Admin,
+    member: &Member,
+    which: &Quarantined,
+    mut ops: Vec<Op>,
+    what: &str,
+) -> Result<(), Problem> {
     let row = AuditRow::new(member.into(), Action::DecideQuarantine.as_str()).of(&which.patient);
     ops.extend(admin.engine.audit(AuditRow { counterpart: Some(which.origin.clone()), ..row }.with_note(what)));
     let batch = Batch { name: "quarantine", ops };

@@ -136,9 +136,7 @@ pub(super) async fn withheld(
     let row = AuditRow::new((&member).into(), Action::WithholdItem.as_str()).of(&patient).with_note("listed");
     admin.engine.note(row).await.map_err(|e| service(&e))?;
     let marked = admin.engine.shelf.marked(&patient).await.map_err(|e| shelf(&e))?;
-    let line = |(item, mark): (ResourceKey, Mark)| {
-        json!({"item": item.to_string(), "reason": mark.reason, "by": mark.by, "at": mark.at.0})
-    };
+    let line = |(item, mark): (ResourceKey, Mark)| json!({"item": item.to_string(), "reason": mark.reason, "by": mark.by, "at": mark.at.0});
     Ok(Json(marked.into_iter().map(line).collect()))
 }
 

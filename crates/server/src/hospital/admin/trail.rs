@@ -44,7 +44,9 @@ pub(super) async fn list(
         (Some(_), Some(_)) => return Err(Problem::malformed("name a patient or a case, not both")),
     };
     let after = match &asked.after {
-        Some(text) => Some(Place::parse(text).ok_or_else(|| Problem::malformed("after is a place of the page before"))?),
+        Some(text) => {
+            Some(Place::parse(text).ok_or_else(|| Problem::malformed("after is a place of the page before"))?)
+        }
         None => None,
     };
     if after.is_none() {

@@ -56,7 +56,8 @@ impl Engine {
         self.destroy_one_time(&failed.session.0)?;
         self.shelf.discard(&failed.session).await?;
         let ours = self.shelf.demographics(&failed.local).await?;
-        let (secret, (next, effects)) = self.as_destination("TransferRequest", failed.own, |d| d.next_attempt(failed, &ours))?;
+        let (secret, (next, effects)) =
+            self.as_destination("TransferRequest", failed.own, |d| d.next_attempt(failed, &ours))?;
         self.keep_one_time(&next.session.0, &secret)?;
         let ops = vec![session_op(&next)];
         self.save_destination("next-attempt", &next, Expect::Version(version), ops, effects).await

@@ -67,7 +67,8 @@ impl Engine {
                 }
                 Err(rejection) if rejection.code == Code::ManifestTooLarge => {
                     let (case, effects) = self.as_destination("Refusal", case.own, |d| d.give_up(case, rejection.code));
-                    let ops = self.audit(of_destination(&case, Actor::System, event::CASE_STOPPED).with_code(case.code));
+                    let ops =
+                        self.audit(of_destination(&case, Actor::System, event::CASE_STOPPED).with_code(case.code));
                     self.save_destination("gave-up", &case, Expect::Version(version), ops, effects).await
                 }
                 // Anybody can post a forged manifest: it is ignored, the genuine one may still come.
@@ -78,7 +79,11 @@ impl Engine {
     }
 
     /// The one-time key is gone (this store was restored from a backup): the session is dead, another attempt may follow.
-    pub(in crate::hospital) async fn lose_session(&self, case: DestinationCase, version: u64) -> Result<(), ServiceError> {
+    pub(in crate::hospital) async fn lose_session(
+        &self,
+        case: DestinationCase,
+        version: u64,
+    ) -> Result<(), ServiceError> {
         let (case, effects) = self.as_destination("Refusal", case.own, |d| d.give_up(case, Code::SessionLost));
         let ops = self.audit(of_destination(&case, Actor::System, event::CASE_STOPPED).with_code(case.code));
         self.save_destination("session-lost", &case, Expect::Version(version), ops, effects).await

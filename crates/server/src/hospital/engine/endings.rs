@@ -22,8 +22,9 @@ impl Engine {
         run_again(|| async {
             if let Some((case, version)) = self.source_case(&id).await? {
                 let secret = self.one_time_key(&crate::hospital::work::reply_slot(&case))?;
-                let (case, effects) =
-                    self.as_source("CaseStatement", case.own, |s| s.handle_statement(case, body.clone(), secret.as_ref()))?;
+                let (case, effects) = self.as_source("CaseStatement", case.own, |s| {
+                    s.handle_statement(case, body.clone(), secret.as_ref())
+                })?;
                 let ops = self.audit(of_source(&case, Actor::Authority, event::CASE_ENDED).with_note(&ended));
                 return self.save_source("closed", &case, Expect::Version(version), ops, effects).await;
             }
@@ -48,7 +49,8 @@ impl Engine {
                 return self.save_source("revoked", &case, Expect::Version(version), ops, effects).await;
             }
             if let Some((case, version)) = self.destination_case(&id).await? {
-                let (case, effects) = self.as_destination("Revocation", case.own, |d| d.handle_revocation(case, &body))?;
+                let (case, effects) =
+                    self.as_destination("Revocation", case.own, |d| d.handle_revocation(case, &body))?;
                 let ops = self.audit(of_destination(&case, by.clone(), event::CASE_STOPPED).with_code(case.code));
                 return self.save_destination("revoked", &case, Expect::Version(version), ops, effects).await;
             }
@@ -67,7 +69,8 @@ impl Engine {
             }
             let (case, version) = self.destination_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
             let secret = self.one_time_key(&case.session.0)?;
-            let (case, effects) = self.as_destination("Refusal", case.own, |d| d.handle_refusal(case, &body, secret.as_ref()))?;
+            let (case, effects) =
+                self.as_destination("Refusal", case.own, |d| d.handle_refusal(case, &body, secret.as_ref()))?;
             let ops = self.audit(of_destination(&case, Actor::Hospital, event::CASE_STOPPED).with_code(case.code));
             self.save_destination("refused", &case, Expect::Version(version), ops, effects).await
         })

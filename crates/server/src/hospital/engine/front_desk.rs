@@ -109,11 +109,7 @@ impl Engine {
     }
 
     /// Who looked at a patient's record, numbered in the order in which they did, after a number; and whether there are more.
-    async fn disclosures(
-        &self,
-        patient: &LocalPatient,
-        after: u64,
-    ) -> Result<(Vec<Disclosure>, bool), ServiceError> {
+    async fn disclosures(&self, patient: &LocalPatient, after: u64) -> Result<(Vec<Disclosure>, bool), ServiceError> {
         let store = self.party.store.as_ref();
         let rows = audit::read_numbered(store, patient, after, MAX_DISCLOSURES + 1).await?;
         let more = rows.len() > MAX_DISCLOSURES;

@@ -6,9 +6,7 @@ use waybill_crypto::pseudonym::Pseudonym;
 use waybill_protocol::ids::{Nonce, ProofId, Timestamp};
 use waybill_protocol::messages::{Limits, Relation};
 use waybill_protocol::policy::{Action, decide_second};
-use waybill_protocol::registrar::{
-    Attestation, ConsentKey, EnrolmentCode, LocalPatient, Registered, enrolment_row,
-};
+use waybill_protocol::registrar::{Attestation, ConsentKey, EnrolmentCode, LocalPatient, Registered, enrolment_row};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, MAX_PAGE, Op, Space};
@@ -165,7 +163,9 @@ impl Engine {
             let corrupt = || ServiceError::Corrupt("registrations");
             let pid: [u8; 32] = key.read_after(&prefix).and_then(|mut k| k.fixed().ok()).ok_or_else(corrupt)?;
             let row = Key::build().fixed(&pid).done();
-            if let Some((registered, version)) = self.load::<Registered>(Space::Registration, &row, "registration").await? {
+            if let Some((registered, version)) =
+                self.load::<Registered>(Space::Registration, &row, "registration").await?
+            {
                 found.push((row, registered, version));
             }
         }
@@ -199,7 +199,8 @@ impl Engine {
             let mut withdrawn = Vec::new();
             for (key, mut registered, version) in self.registrations(patient).await? {
                 let is_meant = |key: &ConsentKey| only.is_none_or(|only| key.key.kid() == only);
-                let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(&mut registered.keys).into_iter().partition(is_meant);
+                let (gone, left): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut registered.keys).into_iter().partition(is_meant);
                 if gone.is_empty() {
                     continue;
                 }

@@ -129,7 +129,8 @@ impl Engine {
                 return Ok(());
             }
             let known = self.known_checkpoint().await?;
-            let (_, checkpoint, (case, effects)) = self.as_source("Grant", case.own, |s| s.handle_grant(case, body.clone()))?;
+            let (_, checkpoint, (case, effects)) =
+                self.as_source("Grant", case.own, |s| s.handle_grant(case, body.clone()))?;
             let newest = checkpoint.checkpoint();
             let mut ops = Vec::new();
             if known.is_none_or(|known| newest.size > known.size) {
