@@ -4,7 +4,7 @@ mod authority;
 mod hospital;
 
 pub use authority::{AuthorityCommand, RelayCommand, WitnessCommand};
-pub use hospital::{AtHospital, HospitalCommand, StaffRole};
+pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 
 use std::path::PathBuf;
 

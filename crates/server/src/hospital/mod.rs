@@ -13,6 +13,7 @@ pub mod incarnation;
 pub mod inputs;
 pub mod key_change;
 pub mod onetime;
+pub mod preflight;
 pub mod staff;
 pub mod work;
 
