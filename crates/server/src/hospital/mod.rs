@@ -398,3 +398,6 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,6 @@ type Shared = State<Arc<Admin>>;
 
 /// One route with the action it is.
 struct Route {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the test that asks every route as everybody reads it"))]
     method: Method,
     path: &'static str,
     action: Action,
@@ -100,6 +99,12 @@ fn routes() -> Vec<Route> {
         reads("/audit/chain", ReadAudit, get(trail::chain)),
         does("/backup", MakeBackup, post(trail::backup)),
     ]
+}
+
+/// Every route's method, path and action: for the test that asks each of them as everybody, and for documents.
+#[must_use]
+pub fn listed() -> Vec<(Method, &'static str, Action)> {
+    routes().into_iter().map(|route| (route.method, route.path, route.action)).collect()
 }
 
 /// The admin router.
