@@ -5,5 +5,6 @@
 mod commands;
 mod common;
 mod demo;
+mod hospital;
 #[cfg(target_os = "linux")]
 mod orphans;
