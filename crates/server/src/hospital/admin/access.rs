@@ -41,7 +41,7 @@ fn user(request: &Request) -> Option<u32> {
 }
 
 fn not_permitted(reason: &str) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "not-permitted", "this is not permitted").with_detail(reason)
+    Problem::new(StatusCode::FORBIDDEN, "not-permitted", "whoever asks may not do this").with_detail(reason)
 }
 
 /// Asks the policy; whoever may goes on as a [`Member`]. Decided before anything is looked up, so that a refusal tells nothing of what
