@@ -8,3 +8,6 @@ mod demo;
 mod hospital;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod patient;
+mod phoneless;
+mod scene;
