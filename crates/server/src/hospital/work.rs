@@ -447,7 +447,7 @@ impl Worker {
 
     /// The session is over: its one-time key and staged ciphertext are destroyed, chunks still queued are withdrawn, and the
     /// case leaves the list of open ones, unless a next attempt has put it there again meanwhile.
-    async fn clean(&self, id: ProofId) -> Result<(), ServiceError> {
+    pub(super) async fn clean(&self, id: ProofId) -> Result<(), ServiceError> {
         let (engine, store) = (&self.engine, &self.engine.party.store);
         let Some(listed) = store.load(Space::Setting, &open_row(&id)).await? else { return Ok(()) };
         let session = match (engine.source_case(&id).await?, engine.destination_case(&id).await?) {
@@ -475,7 +475,7 @@ impl Worker {
 }
 
 /// What settles the chunks of a session that are still queued.
-fn chunks_key(session: &SessionId) -> Vec<u8> {
+pub(super) fn chunks_key(session: &SessionId) -> Vec<u8> {
     [b"chunks", session.as_bytes().as_slice()].concat()
 }
 

@@ -92,9 +92,12 @@ async fn owner(State(staff): State<Arc<Staff>>, request: Request, next: Next) ->
     next.run(request).await
 }
 
+/// Who, in which role, looked at what.
+type Look = (String, Role, &'static str, String);
+
 /// Who looked at what a moment ago, so that a page that refreshes itself does not fill the audit trail.
 #[derive(Default)]
-pub struct Looks(Mutex<BTreeMap<(String, Role, &'static str, String), u64>>);
+pub struct Looks(Mutex<BTreeMap<Look, u64>>);
 
 impl Looks {
     /// Whether this look is a new one.

@@ -19,7 +19,7 @@ async fn ask(world: &World, house: &House, purpose: Purpose) -> LoginOutcome {
     assert_eq!(sent.len(), 1);
     let (to, _, answer) = sent.remove(0);
     assert_eq!(to, "patient");
-    world.patient().accept_login(&exchange, &world.a.contact, &answer).unwrap()
+    world.patient().read_login(&exchange, &world.a.contact, &answer).unwrap().outcome
 }
 
 #[tokio::test]

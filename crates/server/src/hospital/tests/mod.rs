@@ -2,6 +2,7 @@
 //! protocol's own roles ([`common`]).
 
 #[path = "../../../../protocol/tests/common/mod.rs"]
+#[allow(unused_imports, reason = "made for the protocol's tests, of which these use a part")]
 mod common;
 mod desk;
 mod queue;

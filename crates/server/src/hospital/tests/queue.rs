@@ -214,3 +214,71 @@ async fn one_time_keys_that_are_gone_or_ahead_show_an_older_database() {
     assert!(house.engine.enter().await.unwrap().unwrap().contains("older"));
     assert!(house.actions().await.iter().any(|(action, _)| action == "new-incarnation"));
 }
+
+/// A mailbox that nobody asks.
+struct Nowhere(crate::mailbox::MailboxUrl);
+
+#[async_trait]
+impl crate::mailbox::Inbox for Nowhere {
+    fn url(&self) -> &crate::mailbox::MailboxUrl {
+        &self.0
+    }
+    async fn letters(
+        &self,
+        _: Option<u64>,
+        _: std::time::Duration,
+    ) -> Result<Vec<crate::mailbox::Letter>, crate::mailbox::InboxError> {
+        Ok(Vec::new())
+    }
+    async fn acknowledge(&self, _: u64) -> Result<(), crate::mailbox::InboxError> {
+        Ok(())
+    }
+    async fn blob(&self, _: &waybill_store::Address) -> Result<bytes::Bytes, crate::mailbox::InboxError> {
+        Err(crate::mailbox::InboxError::NoBlob)
+    }
+    async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), crate::mailbox::InboxError> {
+        Ok(())
+    }
+}
+
+/// When a session is over, its chunks that are still queued are withdrawn, its one-time key is destroyed, and the case leaves the list of
+/// open ones; letters of the same case are not touched.
+#[tokio::test]
+async fn what_is_left_of_a_session_goes_when_it_is_over() {
+    let mut world = World::new();
+    let m = world.migrate(1, Step::Closed);
+    let house = House::new(&world, &world.a).await;
+    let case = m.source();
+    house.put_source(&case).await;
+    let slot = crate::hospital::work::reply_slot(&case);
+    house.engine.one_time.keep(&slot, m.reply_secret.as_ref().unwrap()).unwrap();
+    let item = |reply_key: Vec<u8>, blob: Option<[u8; 32]>| {
+        Op::Enqueue(waybill_store::OutboxItem {
+            to: B.to_owned(),
+            body: if blob.is_some() { Vec::new() } else { Parcel::pack(Kind::Manifest, &m.manifest.clone().unwrap()) },
+            reply_key,
+            not_before: 0,
+            deadline: u64::MAX / 4,
+            kind: "test".to_owned(),
+            blob: blob.map(waybill_store::Address::from_bytes),
+            settle_on_delivery: true,
+        })
+    };
+    let chunks = crate::hospital::work::chunks_key(&case.session);
+    let ops = vec![item(chunks, Some([1; 32])), item(vec![1], Some([2; 32])), item(vec![2], None)];
+    house.store.commit(Batch { name: "test", ops }).await.unwrap();
+    let url = crate::mailbox::MailboxUrl::new(
+        "relay.example",
+        crate::mailbox::MailboxId::of(world.a.identity.signing.public()),
+    );
+    let worker = crate::hospital::work::Worker {
+        engine: house.engine.clone(),
+        inbox: Arc::new(Nowhere(url.unwrap())),
+        stages: crate::hospital::work::Stages::default(),
+    };
+    worker.clean(m.proof.id()).await.unwrap();
+    assert!(house.engine.one_time.find(&slot).unwrap().is_none());
+    assert_eq!(house.store.outbox_count().await.unwrap(), 2, "only this session's chunks are withdrawn");
+    assert!(house.engine.open_cases().await.unwrap().is_empty());
+    worker.clean(m.proof.id()).await.unwrap();
+}
