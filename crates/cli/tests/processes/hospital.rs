@@ -183,11 +183,11 @@ async fn staff_keeps_items_about_third_parties_back_and_stops_a_stolen_wallet() 
     let Scene { network, mut person, homes, patient } = scene(folder.path()).await;
     let [a, _] = &homes;
     let record = std::fs::read_to_string(folder.path().join("source.ndjson")).unwrap();
-    let items = record.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let condition = items
+    let items = record.lines().rev().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut others = items
         .filter(|item| item["resourceType"] != "Patient")
         .map(|item| format!("{}/{}", item["resourceType"].as_str().unwrap(), item["id"].as_str().unwrap()));
-    let item = condition.last().unwrap();
+    let item = others.next().unwrap();
     let kept = run(&["hospital", "withhold", a, "--patient", &patient, &item]);
     assert_eq!(kept["withheld"], json!(1));
     let listed = run(&["hospital", "withhold", a, "--patient", &patient]);

@@ -2,12 +2,14 @@
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | `Audit` | `"row", milliseconds, random` | [`AuditRow`] |
-//! | `Audit` | `"patient", patient, milliseconds, random` and `"case", proof, milliseconds, random` | empty: finds rows |
+//! | `Audit` | `"row", milliseconds, id` | [`AuditRow`] |
+//! | `Audit` | `"patient", patient, milliseconds, id` and `"case", proof, milliseconds, id` | empty: finds rows |
 //! | leaves | SHA-256 of the row, with the row's key as note | one a row, in the order of the commits |
 //!
 //! A row is written in the batch of the change it records. The store appends leaves and never changes one, so the chain over
 //! them ([`verify`]) shows a row that was altered, removed or slipped in, to whoever noted an earlier head.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -26,6 +28,8 @@ use crate::party::ServiceError;
 
 /// Rows and leaves read at once.
 const PAGE: usize = 500;
+/// Rows that this process made.
+static MADE: AtomicU32 = AtomicU32::new(0);
 /// Longest note. Units: bytes.
 const MAX_NOTE_BYTES: usize = 1_000;
 
@@ -215,8 +219,10 @@ impl AuditRow {
     #[must_use]
     pub fn ops(mut self, now_ms: u64, backend: &dyn Backend) -> Vec<Op> {
         self.time_ms = now_ms;
+        // Rows of one millisecond stay in the order in which they were made; the rest tells those of two processes apart.
         let mut id = [0; 8];
-        backend.random(&mut id);
+        backend.random(&mut id[4..]);
+        id[..4].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let place = |prefix: Key| prefix.extend().number(now_ms).fixed(&id).done();
         let (value, key) = (to_cbor(&self), place(rows()));
         let put = |key, value| Op::Put { space: Space::Audit, key, value, expect: Expect::Absent };
