@@ -7,7 +7,7 @@ mod patient;
 
 pub use attack::AttackArgs;
 pub use authority::{AuthorityCommand, RelayCommand, WitnessCommand};
-pub use hospital::{AtHospital, HospitalCommand, StaffRole};
+pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
 use std::path::PathBuf;

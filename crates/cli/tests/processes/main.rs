@@ -5,6 +5,7 @@
 mod commands;
 mod common;
 mod demo;
+mod hospital;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod patient;
