@@ -309,7 +309,6 @@ async fn a_wallet_is_not_removed_while_its_case_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until hospitals answer logins for a preview, items and disclosures"]
 async fn what_would_stay_is_shown_before_anything_is_signed() {
     let scene = Scene::new(&["--resources", "40", "--attachments", "0"]).await;
     scene.wallet("wallet", &[]);
@@ -367,7 +366,6 @@ async fn what_would_stay_is_shown_before_anything_is_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until a hospital's enrolment codes take limits"]
 async fn a_guardian_decides_within_the_limits_of_the_key_and_no_further() {
     let scene = Scene::new(&["--resources", "40", "--attachments", "0"]).await;
     let network = scene.path("network.toml");
@@ -394,7 +392,6 @@ async fn a_guardian_decides_within_the_limits_of_the_key_and_no_further() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until a hospital's staff can withdraw keys"]
 async fn a_stolen_wallet_is_struck_out_at_the_counter_and_a_new_one_goes_on() {
     let scene = Scene::new(&["--resources", "10", "--attachments", "0"]).await;
     scene.wallet("stolen", &["gender"]);
