@@ -47,7 +47,6 @@ impl<'a> Counter<'a> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until the hospital's staff can attest a signed form: POST /attestations"]
 async fn a_patient_with_nothing_but_paper_moves_a_record_and_takes_a_receipt_home() {
     let scene = Scene::new(&["--resources", "12", "--attachments", "0"]).await;
     let form = scene.path("form.pdf");
