@@ -3,11 +3,14 @@
 //! One writer task owns the only writing connection; readers use a pool of their own and are never blocked by it.
 
 mod apply;
+mod copy;
 mod error;
 mod read;
 mod schema;
 mod sql;
 mod writer;
+
+pub use copy::{DATABASE_FILE, DumpedRow, dump};
 
 use crate::folder::open_private;
 use crate::{Batch, Cause, Changes, CommitError, Committed, DataFolder, OpenError};
@@ -48,7 +51,7 @@ pub struct SqliteStore {
     requests: Mutex<Option<mpsc::Sender<writer::Request>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     changes: Arc<Changes>,
-    _folder: Arc<DataFolder>,
+    folder: Arc<DataFolder>,
 }
 
 impl SqliteStore {
@@ -76,7 +79,7 @@ impl SqliteStore {
             requests: Mutex::new(Some(requests)),
             task: Mutex::new(Some(task)),
             changes,
-            _folder: folder,
+            folder,
         })
     }
 
