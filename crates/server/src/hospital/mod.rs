@@ -30,7 +30,7 @@ use waybill_protocol::wire::from_cbor;
 use waybill_store::{DataFolder, FileObjects, SqliteOptions, SqliteStore};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig};
 use crate::costs;
 use crate::files::{self, FileError};
 use crate::mailbox::{Inbox, MailboxClient, MailboxUrl, RemoteInbox, receive_loop};
@@ -123,6 +123,10 @@ impl AuthorityTable {
         let witnesses: Result<Vec<NoteKey>, LogError> = self.witnesses.iter().map(|w| w.parse()).collect();
         CheckpointPolicy::new(log, witnesses.map_err(|e| bad(&e))?, self.quorum).map_err(|e| bad(&e))
     }
+}
+
+impl ConfigFile for HospitalConfig {
+    const FILE: &'static str = "hospital.toml";
 }
 
 impl Anchored for HospitalConfig {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig, MailboxConfig, ServerConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig, MailboxConfig, ServerConfig};
 use crate::mailbox::{self, Mailboxes};
 use crate::net::server::Drain;
 use crate::net::tls::ClientAuth;
@@ -32,6 +32,10 @@ pub struct RelayConfig {
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+impl ConfigFile for RelayConfig {
+    const FILE: &'static str = "relay.toml";
 }
 
 impl Anchored for RelayConfig {

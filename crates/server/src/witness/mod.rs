@@ -23,12 +23,12 @@ use waybill_crypto::keys::Ed25519SecretKey;
 use waybill_protocol::log::{KeyName, NoteKey, NoteKeyKind, NoteSigner};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig, ServerConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig, ServerConfig};
 use crate::net::server::Drain;
 use crate::net::tls::ClientAuth;
 use crate::shell::{Shell, StartError};
 
-pub use client::{WitnessAnswer, WitnessClient, WitnessClientError};
+pub use client::{Cosigner, WitnessAnswer, WitnessClient, WitnessClientError};
 pub use service::{Witness, router};
 
 /// The configuration file of a witness.
@@ -54,6 +54,10 @@ pub struct WitnessKeys {
     pub key: PathBuf,
     /// The logs it witnesses, as C2SP verifier keys (`name+id+base64`).
     pub logs: Vec<String>,
+}
+
+impl ConfigFile for WitnessConfig {
+    const FILE: &'static str = "witness.toml";
 }
 
 impl Anchored for WitnessConfig {
