@@ -15,9 +15,9 @@ use zeroize::Zeroize;
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, Timestamp};
 use crate::log::LeafKind;
 use crate::messages::{
-    Chain, Consent, Delegation, DelegationBody, EndState, LoginAnswer, LoginBody, LoginOutcome, LoginRequest,
-    OutcomeClass, Presentation, PresentationBody, ProofBundle, Purpose, ReceiptDetail, ReceiptOpening, Refusal,
-    RefusalBody, Registration, RegistrationAnswer, RegistrationBody, Relation, Revocation, RevocationBody,
+    Chain, Consent, Delegation, DelegationBody, EndState, KeyChange, Limits, LoginAnswer, LoginBody, LoginOutcome,
+    LoginRequest, OutcomeClass, Presentation, PresentationBody, ProofBundle, Purpose, ReceiptDetail, ReceiptOpening,
+    Refusal, RefusalBody, Registration, RegistrationAnswer, RegistrationBody, Relation, Revocation, RevocationBody,
     RevocationReason, SUITE, StatementBody, Terms, VoucherGrant,
 };
 use crate::rejection::{Code, Rejection};
@@ -75,6 +75,9 @@ pub struct Contact {
     /// Until when the registration holds.
     #[n(5)]
     pub expires: Timestamp,
+    /// What the key registered there may decide.
+    #[n(6)]
+    pub limits: Limits,
 }
 
 /// The patient's role.
@@ -224,6 +227,15 @@ impl ProofCompared {
     }
 }
 
+/// What a hospital answered to a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginRead {
+    /// What was asked.
+    pub outcome: LoginOutcome,
+    /// The hospital's new keys, vouched for by the pinned one.
+    pub new_keys: Option<HospitalKeys>,
+}
+
 /// How a case ended, for the patient.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -307,6 +319,7 @@ impl Patient<'_> {
             epoch,
             relation: answer.relation,
             expires: answer.expires,
+            limits: answer.limits,
         })
     }
 
@@ -343,28 +356,42 @@ impl Patient<'_> {
         contact: &Contact,
         parcel: &Parcel,
     ) -> Result<LoginOutcome, Rejection> {
-        match self.read_login(exchange, contact, parcel)? {
+        match self.read_login(exchange, contact, parcel)?.outcome {
             LoginOutcome::Refused { code } => Err(code.into()),
             outcome => Ok(outcome),
         }
     }
 
-    /// As [`Self::accept_login`], but a refusal is an outcome: the hospital's own word, unlike a parcel that is not its answer.
+    /// As [`Self::accept_login`], but a refusal is an outcome: the hospital's own word, unlike a parcel that is not its answer. Where
+    /// the hospital has changed its keys, the new ones come along, to be pinned for what begins from now on.
     ///
     /// # Errors
     /// `signature-invalid`, `unexpected-message`.
-    pub fn read_login(
-        &self,
-        exchange: &Exchange,
-        contact: &Contact,
-        parcel: &Parcel,
-    ) -> Result<LoginOutcome, Rejection> {
+    pub fn read_login(&self, exchange: &Exchange, contact: &Contact, parcel: &Parcel) -> Result<LoginRead, Rejection> {
         let answer: LoginAnswer =
             exchange.open(&self.ctx, parcel, Kind::LoginAnswer, SealPurpose::LoginAnswer, &contact.keys)?;
         if answer.request != exchange.request || answer.hospital != contact.hospital {
             return Err(Code::UnexpectedMessage.into());
         }
-        Ok(answer.outcome)
+        let new_keys = answer.key_change.map(|change| self.accept_key_change(contact, &change)).transpose()?;
+        Ok(LoginRead { outcome: answer.outcome, new_keys })
+    }
+
+    /// Takes a hospital's statement of new keys: signed by the pinned key, naming the pinned keys as those that are replaced.
+    ///
+    /// # Errors
+    /// `signature-invalid`; `unexpected-message` for another hospital's, or a change from other keys.
+    pub fn accept_key_change(
+        &self,
+        contact: &Contact,
+        change: &SignedBytes<KeyChange>,
+    ) -> Result<HospitalKeys, Rejection> {
+        let change = change.parse()?.verify(self.ctx.backend, &contact.keys.signing);
+        let change = change.map_err(|_| Code::SignatureInvalid)?.into_message();
+        if change.hospital != contact.hospital || change.from != contact.keys.thumb() || change.to == contact.keys {
+            return Err(Code::UnexpectedMessage.into());
+        }
+        Ok(change.to)
     }
 
     /// Drafts a delegation: fresh openings, fresh keys, nothing signed yet.

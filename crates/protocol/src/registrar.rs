@@ -9,8 +9,8 @@ use waybill_crypto::pseudonym::Pseudonym;
 
 use crate::ids::{HospitalId, MessageId, Nonce, Timestamp};
 use crate::messages::{
-    Chain, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer,
-    RegistrationBody, Relation, SUITE, TypeCount, Voucher, VoucherGrant,
+    Chain, KeyChange, Limits, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration,
+    RegistrationAnswer, RegistrationBody, Relation, SUITE, Voucher, VoucherGrant,
 };
 use crate::migration::{Effect, Recipient, tell};
 use crate::rejection::{Code, Rejection};
@@ -37,6 +37,9 @@ pub struct HospitalIdentity {
     pub hpke: HpkeSecretKey,
     /// Signing certificate and issuing certificate.
     pub chain: Chain,
+    /// Set on keys that were replaced: the statement, signed by these, that names their successors. Patients who still pin these
+    /// are answered under these, and told.
+    pub change: Option<SignedBytes<KeyChange>>,
 }
 
 impl HospitalIdentity {
@@ -44,6 +47,14 @@ impl HospitalIdentity {
     #[must_use]
     pub fn keys(&self) -> HospitalKeys {
         HospitalKeys { signing: self.signing.public().clone(), hpke: *self.hpke.public() }
+    }
+
+    /// Signs the statement that replaces these keys.
+    #[must_use]
+    pub fn sign_change(&self, ctx: &Ctx<'_>, to: HospitalKeys) -> SignedBytes<KeyChange> {
+        let from = self.keys().thumb();
+        let change = KeyChange { suite: SUITE, hospital: self.id.clone(), from, to, time: ctx.now };
+        SignedBytes::from(&Signed::sign(ctx.backend, &self.signing, change))
     }
 }
 
@@ -57,9 +68,52 @@ pub struct EnrolmentCode {
     /// In what capacity the key will speak.
     #[n(1)]
     pub relation: Relation,
-    /// Last second of validity.
+    /// Last second of validity of the code.
     #[n(2)]
     pub expires: Timestamp,
+    /// What the key may decide.
+    #[n(3)]
+    pub limits: Limits,
+    /// Until when the key may speak; at most [`REGISTRATION_LIFETIME_SECONDS`] from its registration.
+    #[n(4)]
+    pub key_expires: Timestamp,
+    /// Who saw the signed form, for a key that is registered on one.
+    #[n(5)]
+    pub attestation: Option<Attestation>,
+}
+
+impl EnrolmentCode {
+    /// The patient in person, without limits.
+    #[must_use]
+    pub fn for_oneself(local: LocalPatient, expires: Timestamp) -> Self {
+        let (relation, limits) = (Relation::OneSelf, Limits::none());
+        Self { local, relation, expires, limits, key_expires: Timestamp(u64::MAX), attestation: None }
+    }
+}
+
+/// Two members of staff saw the patient sign a form, on whose strength a key speaks for them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Attestation {
+    /// SHA-256 of the scanned form.
+    #[n(0)]
+    pub form: Digest,
+    /// Who attests: two different members of staff, by the names the hospital knows them by.
+    #[n(1)]
+    pub staff: Vec<String>,
+}
+
+impl Attestation {
+    /// Four eyes.
+    ///
+    /// # Errors
+    /// `enrolment-code-invalid` unless two different people attest.
+    pub fn verify(&self) -> Result<(), Rejection> {
+        match self.staff.as_slice() {
+            [one, other] if one != other && !one.is_empty() && !other.is_empty() => Ok(()),
+            _ => Err(Code::CodeInvalid.into()),
+        }
+    }
 }
 
 /// The hospital's own name for a patient (a FHIR Patient id). Never leaves the hospital.
@@ -86,6 +140,12 @@ pub struct ConsentKey {
     /// Until when.
     #[n(2)]
     pub expires: Timestamp,
+    /// What it may decide.
+    #[n(3)]
+    pub limits: Limits,
+    /// Who saw the signed form, where it is registered on one.
+    #[n(4)]
+    pub attestation: Option<Attestation>,
 }
 
 /// A patient registered here, stored under the pseudonym.
@@ -100,6 +160,15 @@ pub struct Registered {
     pub keys: Vec<ConsentKey>,
 }
 
+/// What a registered key signed, and what that key may decide.
+#[derive(Debug)]
+pub struct SignedByRegistered<M: crate::signed::Message> {
+    /// The message.
+    pub signed: Signed<M>,
+    /// The limits of the key.
+    pub limits: Limits,
+}
+
 impl Registered {
     /// Verifies a signed message under one of the registered keys that is still valid.
     ///
@@ -112,7 +181,7 @@ impl Registered {
         registered: Option<&Self>,
         ctx: &Ctx<'_>,
         message: Unverified<M>,
-    ) -> Result<Signed<M>, Rejection> {
+    ) -> Result<SignedByRegistered<M>, Rejection> {
         let found = registered.and_then(|r| r.keys.iter().find(|k| k.key.kid() == message.kid()));
         let Some(found) = found else {
             // The same work as for a known key: a probe must not tell the two apart by time.
@@ -122,7 +191,10 @@ impl Registered {
             return Err(code.into());
         };
         let signed = message.verify(ctx.backend, &found.key).map_err(|_| Code::ConsentSignatureInvalid)?;
-        if ctx.now > found.expires { Err(Code::ConsentKeyExpired.into()) } else { Ok(signed) }
+        if ctx.now > found.expires {
+            return Err(Code::ConsentKeyExpired.into());
+        }
+        Ok(SignedByRegistered { signed, limits: found.limits.clone() })
     }
 }
 
@@ -188,6 +260,7 @@ impl LoginOpened {
 pub struct LoginVerified {
     request: Signed<LoginRequest>,
     local: LocalPatient,
+    limits: Limits,
 }
 
 impl LoginVerified {
@@ -207,6 +280,19 @@ impl LoginVerified {
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.request.id()
+    }
+
+    /// What the key that asks may decide, and so may see.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A question about more than the key may decide is answered by a refusal; `None` when it may be answered.
+    #[must_use]
+    pub fn refusal(&self) -> Option<LoginOutcome> {
+        let Purpose::Preview { scope, .. } = self.purpose() else { return None };
+        self.limits.verify(scope, None).err().map(|rejection| LoginOutcome::Refused { code: rejection.code })
     }
 }
 
@@ -244,20 +330,32 @@ impl Registrar<'_> {
     ) -> Result<(Registered, Vec<Effect>), Rejection> {
         let said = opened.signed.message();
         let code = code.filter(|c| self.ctx.now <= c.expires).ok_or(Code::CodeInvalid)?;
-        let expires = self.ctx.now.plus(REGISTRATION_LIFETIME_SECONDS);
+        match (&code.attestation, code.relation) {
+            (Some(attestation), _) => attestation.verify()?,
+            (None, Relation::RegistrarAttested) => return Err(Code::CodeInvalid.into()),
+            (None, _) => {}
+        }
+        let expires = code.key_expires.min(self.ctx.now.plus(REGISTRATION_LIFETIME_SECONDS));
         let mut registered = match existing {
             Some(r) if r.local != code.local => return Err(Code::CodeInvalid.into()),
             Some(r) => r,
             None => Registered { local: code.local.clone(), keys: Vec::new() },
         };
         registered.keys.retain(|k| k.key != said.consent_key);
-        registered.keys.push(ConsentKey { key: said.consent_key.clone(), relation: code.relation, expires });
+        registered.keys.push(ConsentKey {
+            key: said.consent_key.clone(),
+            relation: code.relation,
+            expires,
+            limits: code.limits.clone(),
+            attestation: code.attestation.clone(),
+        });
         let answer = RegistrationAnswer {
             request: opened.signed.id(),
             hospital: self.hospital.id.clone(),
             keys: self.hospital.keys(),
             relation: code.relation,
             expires,
+            limits: code.limits.clone(),
         };
         let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
         let bound = opened.signed.id();
@@ -297,7 +395,8 @@ impl Registrar<'_> {
         opened: LoginOpened,
         registered: Option<&Registered>,
     ) -> Result<LoginVerified, Rejection> {
-        let request = Registered::verify(registered, &self.ctx, opened.request).map_err(|e| match e.code {
+        let verified = Registered::verify(registered, &self.ctx, opened.request);
+        let SignedByRegistered { signed: request, limits } = verified.map_err(|e| match e.code {
             Code::ConsentKeyExpired => Code::RegistrationExpired,
             _ => Code::LoginRefused,
         })?;
@@ -305,7 +404,7 @@ impl Registrar<'_> {
             return Err(Code::LoginStale.into());
         }
         let local = registered.map(|r| r.local.clone()).ok_or(Code::LoginRefused)?;
-        Ok(LoginVerified { request, local })
+        Ok(LoginVerified { request, local, limits })
     }
 
     /// Vouches for the delegation key that the signed login names, if the commitment beside it is to the pseudonym that asks.
@@ -330,12 +429,6 @@ impl Registrar<'_> {
         Ok(LoginOutcome::Voucher { grant })
     }
 
-    /// A preview's outcome, from what the shell counted.
-    #[must_use]
-    pub fn preview(inventory: Vec<TypeCount>) -> LoginOutcome {
-        LoginOutcome::Preview { inventory }
-    }
-
     /// Signs and seals the answer to a login.
     ///
     /// # Errors
@@ -347,6 +440,7 @@ impl Registrar<'_> {
             hospital: self.hospital.id.clone(),
             time: self.ctx.now,
             outcome,
+            key_change: self.hospital.change.clone(),
         };
         let answer = Signed::sign(self.ctx.backend, &self.hospital.signing, answer);
         let parcel = self.seal_answer(

@@ -126,7 +126,10 @@ macro_rules! catalogue {
             #[must_use]
             pub fn for_counterpart(self) -> Self {
                 match self {
-                    Self::PatientUnknown | Self::ConsentSignatureInvalid | Self::ConsentKeyExpired => Self::ConsentRefused,
+                    Self::PatientUnknown
+                    | Self::ConsentSignatureInvalid
+                    | Self::ConsentKeyExpired
+                    | Self::ConsentLimit => Self::ConsentRefused,
                     other => other,
                 }
             }
@@ -182,8 +185,11 @@ catalogue! {
     86 CommitmentMismatch "commitment-mismatch" Consent false Patient ConsentRefused "The consent does not open the proof's commitments.";
     87 DestinationWrong "destination-wrong" Consent false Patient ConsentRefused "The consent names other destination keys than the sender's.";
     88 PresentationInvalid "presentation-invalid" Consent false Patient ConsentRefused "The presentation does not fit the proof and consent that came with it.";
+    89 ConsentLimit "consent-limit" Consent false Patient ConsentRefused "The consent key may not decide this: its limits at the hospital are narrower.";
     90 IdentityMismatch "identity-mismatch" Identity false Destination ConsentRefused "The two hospitals' patients differ in name, birth date, sex or identifiers.";
     91 IdentityDoubt "identity-doubt" Identity false Source ConsentRefused "A person must compare the two patients before release.";
+    92 ReviewOverdue "review-overdue" Identity false Source ConsentRefused "Nobody compared the two patients in time.";
+    93 StoppedByStaff "stopped-by-staff" Identity false Source ConsentRefused "The source's staff stopped the case.";
     100 GrantInvalid "grant-invalid" Redeem false Authority GrantInvalid "The grant does not answer this redemption.";
     101 ClockSkew "clock-skew" Redeem true Source ClockSkew "The clock here differs from the authority's by more than five minutes; set it.";
     102 StandingLost "standing-lost" Redeem false Authority StandingLost "A hospital of the case is no longer in good standing.";

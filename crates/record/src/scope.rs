@@ -17,6 +17,7 @@
 //! A whole record is `types=*;labels=*`. The full grammar with examples is in docs/SCOPE.md.
 
 mod text;
+mod within;
 
 pub use text::{ScopeError, ScopeErrorKind};
 

@@ -1,9 +1,10 @@
 //! What arrives. A mailbox can be filled by anybody who learns its address, so nothing that arrives is ever an error: what is
 //! not ours is ignored and counted.
 
+use waybill_crypto::keys::HospitalKeys;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
-    EndState, LoginOutcome, Refusal, RefusalBody, StatementBody, TypeCount, VoucherGrant,
+    Disclosure, EndState, Item, LoginOutcome, Preview, Refusal, RefusalBody, StatementBody, VoucherGrant,
 };
 use waybill_protocol::patient::Contact;
 use waybill_protocol::rejection::{Code, Rejection};
@@ -54,8 +55,26 @@ pub enum Received {
     Preview {
         /// Which.
         hospital: HospitalId,
-        /// Counts by type.
-        inventory: Vec<TypeCount>,
+        /// What is held, and what would travel.
+        preview: Preview,
+    },
+    /// A page of what a hospital holds of one type.
+    Items {
+        /// Which.
+        hospital: HospitalId,
+        /// In order of their ids.
+        items: Vec<Item>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// A page of who looked at the record.
+    Disclosures {
+        /// Where.
+        hospital: HospitalId,
+        /// In the order they happened.
+        entries: Vec<Disclosure>,
+        /// Whether there are more.
+        more: bool,
     },
     /// How a case stands at a hospital.
     Watched {
@@ -209,16 +228,32 @@ impl Wallet {
                 self.login_refused(now, pending, code)
             };
         }
-        let outcome = self.patient(now).read_login(&pending.exchange, contact, parcel)?;
-        let received = match (outcome, pending.case) {
+        let read = self.patient(now).read_login(&pending.exchange, contact, parcel)?;
+        if let Some(keys) = read.new_keys {
+            self.repin(&hospital, contact, keys)?;
+        }
+        let received = match (read.outcome, pending.case) {
             (LoginOutcome::Refused { code }, _) => return self.login_refused(now, pending, code),
             (LoginOutcome::Voucher { grant }, Some(case)) => return self.vouched(now, pending, case, grant),
-            (LoginOutcome::Preview { inventory }, None) => Received::Preview { hospital, inventory },
+            (LoginOutcome::Preview { preview }, None) => Received::Preview { hospital, preview },
+            (LoginOutcome::Items { items, more }, None) => Received::Items { hospital, items, more },
+            (LoginOutcome::Disclosures { entries, more }, None) => Received::Disclosures { hospital, entries, more },
             (LoginOutcome::Watch { state, code }, None) => Received::Watched { hospital, state, code },
             _ => return Err(Stop::NotOurs(Code::UnexpectedMessage)),
         };
         self.end_login(pending.mailbox.name())?;
         Ok(received)
+    }
+
+    /// The hospital has new keys, and the pinned one says so: what begins from now on is under these. Cases under way go on under
+    /// the keys they began with.
+    fn repin(&mut self, hospital: &HospitalId, asked: &Contact, keys: HospitalKeys) -> Result<(), WalletError> {
+        self.commit(|state| {
+            let pinned = state.contacts.iter_mut().find(|c| &c.hospital == hospital && c.keys == asked.keys);
+            if let Some(pinned) = pinned {
+                pinned.keys = keys;
+            }
+        })
     }
 
     fn end_login(&mut self, mailbox: MailboxName) -> Result<(), WalletError> {

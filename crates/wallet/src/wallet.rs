@@ -8,10 +8,10 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::passphrase::Cost;
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
-use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
+use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::messages::{EndState, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
-use waybill_protocol::rejection::Rejection;
+use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel, from_cbor, to_cbor};
 use zeroize::Zeroizing;
@@ -271,22 +271,17 @@ impl Wallet {
         })
     }
 
-    /// Asks a hospital what it holds: counts by type.
+    /// Asks a hospital something about oneself: a preview, a page of items, who looked, or how a case stands there.
     ///
     /// # Errors
-    /// [`WalletError::NotRegistered`], [`WalletError::RegistrationExpired`], [`WalletError::TooMany`], [`FileError`].
-    pub fn preview(&mut self, now: Timestamp, hospital: &HospitalId) -> Result<Errand, WalletError> {
+    /// [`WalletError::NotRegistered`], [`WalletError::RegistrationExpired`], [`WalletError::TooMany`], [`FileError`];
+    /// [`WalletError::Rejected`] with `unexpected-message` for a voucher, which belongs to [`Self::delegate`].
+    pub fn ask(&mut self, now: Timestamp, hospital: &HospitalId, purpose: Purpose) -> Result<Errand, WalletError> {
+        if matches!(purpose, Purpose::Voucher { .. }) {
+            return Err(Rejection::from(Code::UnexpectedMessage).into());
+        }
         let contact = self.contact(now, hospital)?.clone();
-        self.login(now, contact, Purpose::Preview, None)
-    }
-
-    /// Asks a hospital of a case how the case stands there.
-    ///
-    /// # Errors
-    /// As [`Self::preview`].
-    pub fn watch(&mut self, now: Timestamp, hospital: &HospitalId, proof: ProofId) -> Result<Errand, WalletError> {
-        let contact = self.contact(now, hospital)?.clone();
-        self.login(now, contact, Purpose::Watch { proof }, None)
+        self.login(now, contact, purpose, None)
     }
 
     fn login(

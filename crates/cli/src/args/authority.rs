@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::ServeArgs;
 
+/// `waybill authority ...`.
 #[derive(Debug, Subcommand)]
 pub enum AuthorityCommand {
     /// Make the root, issuing, proof-signing, lodgement and log keys in an empty folder.

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::ServeArgs;
 
+/// The folder of a hospital whose server is running.
 #[derive(Debug, Args)]
 pub struct AtHospital {
     /// The hospital's folder.

@@ -7,7 +7,7 @@ use waybill_crypto::pseudonym::Pseudonym;
 use super::Destination;
 use crate::ids::ProofId;
 use crate::messages::{MigrationProof, Presentation, PresentationBody, ProofBundle};
-use crate::registrar::{LocalPatient, Registered};
+use crate::registrar::{LocalPatient, Registered, SignedByRegistered};
 use crate::rejection::{Code, Rejection};
 use crate::sealed::{SealPurpose, SealedBytes};
 use crate::signed::{Signed, Unverified};
@@ -82,7 +82,7 @@ impl Destination<'_> {
         Ok(PresentationOpened { presentation, bundle: body.proof, consent: body.consent })
     }
 
-    /// Check 2: a key registered here for that pseudonym signed it.
+    /// Check 2: a key registered here for that pseudonym signed it, within its limits.
     ///
     /// # Errors
     /// Stage `consent`.
@@ -92,7 +92,9 @@ impl Destination<'_> {
         registered: Option<&Registered>,
     ) -> Result<PresenterVerified, Rejection> {
         let PresentationOpened { presentation, bundle, consent } = opened;
-        let presentation = Registered::verify(registered, &self.ctx, presentation)?;
+        let SignedByRegistered { signed: presentation, limits } =
+            Registered::verify(registered, &self.ctx, presentation)?;
+        limits.verify(&presentation.message().scope, None)?;
         let local = registered.map(|r| r.local.clone()).ok_or(Code::PatientUnknown)?;
         Ok(PresenterVerified { presentation, bundle, consent, local })
     }

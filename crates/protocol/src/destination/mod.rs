@@ -7,7 +7,7 @@ pub use checks::{PresentationOpened, PresentationVerified, PresenterVerified};
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::commitment::{Commitment, Opening};
-use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, Thumb};
 use waybill_crypto::stream::{RecordKey, StreamKeys};
 use waybill_record::identity::Demographics;
 use waybill_record::loss::LossReport;
@@ -111,6 +111,9 @@ pub struct DestinationCase {
     /// The chain that came with the manifest: it certifies the source's pinned key, for evidence.
     #[n(20)]
     pub source_chain: Option<Chain>,
+    /// The keys of ours that the patient pinned, and that sign in this case: after a change of keys, those that were replaced.
+    #[n(21)]
+    pub own: Thumb,
 }
 
 /// A one-time private key given away as evidence: its session is over and nothing else was sealed to it.
@@ -182,6 +185,7 @@ impl Destination<'_> {
             revealed_key: None,
             reply_to: said.reply_to.clone(),
             source_chain: None,
+            own: self.hospital.keys().thumb(),
         };
         let effects = vec![self.ask(&case), Effect::Deadline(case.expires.plus(1))];
         Ok((secret, (case, effects)))

@@ -4,8 +4,10 @@ use minicbor::{Decode, Encode};
 use waybill_crypto::commitment::{Commitment, Opening};
 use waybill_crypto::keys::{Digest, HpkePublicKey};
 use waybill_crypto::pseudonym::Pseudonym;
+use waybill_record::hides::Hides;
+use waybill_record::scope::Scope;
 
-use super::{Chain, check_mailbox, check_suite};
+use super::{Chain, Disclosure, Item, KeyChange, Preview, check_mailbox, check_suite};
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, Timestamp};
 use crate::rejection::Code;
 use crate::signed::{Message, SignedBytes};
@@ -28,15 +30,39 @@ pub enum Purpose {
         #[n(2)]
         opening: Opening,
     },
-    /// Ask what the hospital holds: counts by type.
+    /// Ask what the hospital holds, and what a scope and hides would make of it.
     #[n(1)]
-    Preview,
+    Preview {
+        /// Which part would travel.
+        #[n(0)]
+        scope: Scope,
+        /// But for these items.
+        #[n(1)]
+        hides: Hides,
+    },
     /// Ask how a case stands.
     #[n(2)]
     Watch {
         /// The case.
         #[n(0)]
         proof: ProofId,
+    },
+    /// Ask for the items of one type, in order of their ids.
+    #[n(3)]
+    Items {
+        /// FHIR resource type.
+        #[n(0)]
+        resource_type: String,
+        /// The last id of the page before.
+        #[n(1)]
+        after: Option<String>,
+    },
+    /// Ask who looked at the record.
+    #[n(4)]
+    Disclosures {
+        /// The last number of the page before; 0 for the first page.
+        #[n(0)]
+        after: u64,
     },
 }
 
@@ -74,6 +100,8 @@ pub struct LoginRequest {
 
 impl Message for LoginRequest {
     const TYP: &'static str = "waybill-login";
+    /// A preview names what would be hidden, as a consent does.
+    const MAX_BYTES: usize = 2 * 1024 * 1024;
     fn check(&self) -> Result<(), DecodeError> {
         check_suite(self.suite, Self::TYP)?;
         check_mailbox(&self.reply_to, Self::TYP)
@@ -105,11 +133,14 @@ pub struct LoginAnswer {
     /// What was asked.
     #[n(3)]
     pub outcome: LoginOutcome,
+    /// Where the hospital has new keys: its statement of them, signed by the very key that signs this answer.
+    #[n(4)]
+    pub key_change: Option<SignedBytes<KeyChange>>,
 }
 
 impl Message for LoginAnswer {
     const TYP: &'static str = "waybill-login-answer";
-    const MAX_BYTES: usize = 64 * 1024;
+    const MAX_BYTES: usize = 512 * 1024;
 }
 
 /// What a login gave.
@@ -123,12 +154,12 @@ pub enum LoginOutcome {
         #[n(0)]
         grant: VoucherGrant,
     },
-    /// What is held, by type.
+    /// What is held, and what would travel.
     #[n(1)]
     Preview {
-        /// Counts and sizes by resource type.
+        /// The preview.
         #[n(0)]
-        inventory: Vec<super::TypeCount>,
+        preview: Preview,
     },
     /// How the case stands here.
     #[n(2)]
@@ -146,6 +177,26 @@ pub enum LoginOutcome {
         /// Why.
         #[n(0)]
         code: Code,
+    },
+    /// A page of items of one type.
+    #[n(4)]
+    Items {
+        /// In ascending order of their ids.
+        #[n(0)]
+        items: Vec<Item>,
+        /// Whether there are more.
+        #[n(1)]
+        more: bool,
+    },
+    /// A page of the list of who looked.
+    #[n(5)]
+    Disclosures {
+        /// In the order they happened.
+        #[n(0)]
+        entries: Vec<Disclosure>,
+        /// Whether there are more.
+        #[n(1)]
+        more: bool,
     },
 }
 

@@ -8,6 +8,7 @@ mod ending;
 mod lodgement;
 mod login;
 mod manifest;
+mod preview;
 mod receipt;
 mod registration;
 mod transfer;
@@ -20,9 +21,11 @@ pub use ending::{
 pub use lodgement::{DeliveryBody, DeliveryReceipt, KeyLodgement, KeyRelease, LodgementBody, ReleaseBody};
 pub use login::{LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Voucher, VoucherGrant};
 pub use manifest::{Manifest, ManifestBody, ManifestPlain, TypeCount};
+pub use preview::{Disclosure, HiddenItem, Item, KeptBack, PendingItems, Preview, SafetyWarning};
 pub use receipt::{ImportReceipt, MAX_INNER_RECEIPT_BYTES, OutcomeClass, ReceiptBody, ReceiptDetail, ReceiptOpening};
 pub use registration::{
-    AuthorityStatement, AuthorityStatementBody, Registration, RegistrationAnswer, RegistrationBody, Relation,
+    AuthorityStatement, AuthorityStatementBody, KeyChange, Limits, Registration, RegistrationAnswer, RegistrationBody,
+    Relation,
 };
 pub use transfer::{Grant, GrantBody, Redeem, RedeemBody, Standing, TransferBody, TransferRequest};
 

@@ -1,11 +1,13 @@
 //! Registration in person, and the authority's own signed description.
 
 use minicbor::{Decode, Encode};
-use waybill_crypto::keys::{Ed25519PublicKey, HospitalKeys, HpkePublicKey, VerifyingKey};
+use waybill_crypto::keys::{Ed25519PublicKey, HospitalKeys, HpkePublicKey, Thumb, VerifyingKey};
 use waybill_crypto::pseudonym::Pseudonym;
+use waybill_record::scope::Scope;
 
 use super::{Chain, check_mailbox, check_suite};
 use crate::ids::{HospitalId, MessageId, Nonce, Timestamp};
+use crate::rejection::{Code, Rejection};
 use crate::signed::{Message, SignedBytes};
 use crate::wire::DecodeError;
 
@@ -28,6 +30,42 @@ pub enum Relation {
     /// The hospital's registrar attests a form signed on paper.
     #[n(4)]
     RegistrarAttested,
+}
+
+/// The most destinations that limits name.
+pub const MAX_DESTINATIONS: usize = 64;
+
+/// What a consent key may decide at most.
+///
+/// Security: held by the hospital at every consent, presentation and preview; told to the wallet so that it need not find out by
+/// being refused.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Limits {
+    /// The largest scope.
+    #[n(0)]
+    pub scope: Scope,
+    /// The only destinations; empty for any.
+    #[n(1)]
+    pub destinations: Vec<HospitalId>,
+}
+
+impl Limits {
+    /// No limits: the patient in person.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { scope: Scope::full(), destinations: Vec::new() }
+    }
+
+    /// Holds a decision to the limits.
+    ///
+    /// # Errors
+    /// `consent-limit`.
+    pub fn verify(&self, scope: &Scope, destination: Option<&HospitalId>) -> Result<(), Rejection> {
+        let there =
+            destination.is_none_or(|to| self.destinations.is_empty() || self.destinations.iter().any(|d| d == to));
+        if there && scope.is_within(&self.scope) { Ok(()) } else { Err(Code::ConsentLimit.into()) }
+    }
 }
 
 /// Patient -> hospital: "this is my pseudonym and these are my keys here"; signed by the consent key (proof of possession), sealed
@@ -91,10 +129,47 @@ pub struct RegistrationAnswer {
     /// Until when the registration holds.
     #[n(4)]
     pub expires: Timestamp,
+    /// What the key may decide.
+    #[n(5)]
+    pub limits: Limits,
 }
 
 impl Message for RegistrationAnswer {
     const TYP: &'static str = "waybill-registration-answer";
+    fn check(&self) -> Result<(), DecodeError> {
+        if self.limits.destinations.len() <= MAX_DESTINATIONS { Ok(()) } else { Err(DecodeError::Malformed(Self::TYP)) }
+    }
+}
+
+/// Hospital -> whoever pinned its keys: these are my new ones; signed by the **old** signing key.
+///
+/// Security: whoever holds the old key can name its successor, so a key that may have been stolen is revoked, not changed: its
+/// patients enrol again in person. The authority has no part in this: it could otherwise mint itself a hospital.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct KeyChange {
+    /// Suite.
+    #[n(0)]
+    pub suite: u8,
+    /// Whose keys.
+    #[n(1)]
+    pub hospital: HospitalId,
+    /// The thumb of the keys that are replaced.
+    #[n(2)]
+    pub from: Thumb,
+    /// The new keys.
+    #[n(3)]
+    pub to: HospitalKeys,
+    /// When it was signed.
+    #[n(4)]
+    pub time: Timestamp,
+}
+
+impl Message for KeyChange {
+    const TYP: &'static str = "waybill-key-change";
+    fn check(&self) -> Result<(), DecodeError> {
+        check_suite(self.suite, Self::TYP)
+    }
 }
 
 /// A registration's plaintext inside its seal.

@@ -5,15 +5,16 @@
 //!
 //! Source: docs/PROTOCOL.md section 6.1.
 
+use waybill_crypto::backend::Backend;
 use waybill_crypto::digest::sha256;
-use waybill_crypto::keys::HpkePublicKey;
+use waybill_crypto::keys::{HpkePublicKey, KeyId};
 use waybill_crypto::pseudonym::Pseudonym;
 use waybill_record::identity::{Demographics, IdentityMatch};
 
 use super::Source;
 use crate::ids::{HospitalId, ProofId, SessionId};
 use crate::messages::{Consent, MigrationProof, TransferBody, TransferRequest};
-use crate::registrar::{LocalPatient, Registered};
+use crate::registrar::{HospitalIdentity, LocalPatient, Registered, SignedByRegistered};
 use crate::rejection::{Code, Rejection};
 use crate::sealed::SealPurpose;
 use crate::signed::{Signed, Unverified};
@@ -124,6 +125,14 @@ impl SenderVerified {
         &self.sender
     }
 
+    /// Whether the consent beside the request was sealed to this identity's key: after a change of keys, which of them the patient
+    /// pinned.
+    #[must_use]
+    pub fn consent_opens_for(&self, backend: &dyn Backend, hospital: &HospitalIdentity) -> bool {
+        let id = hospital.id.as_str().as_bytes();
+        self.body.consent.open(backend, &hospital.hpke, SealPurpose::Consent, id).is_ok()
+    }
+
     /// The key a refusal's detail is sealed to.
     #[must_use]
     pub fn session_key(&self) -> &HpkePublicKey {
@@ -156,6 +165,10 @@ impl ConsentVerified {
 
     pub(super) fn consent(&self) -> &Consent {
         self.consent.message()
+    }
+
+    pub(super) fn consent_key(&self) -> KeyId {
+        self.consent.kid()
     }
 
     pub(super) fn into_body(self) -> TransferBody {
@@ -258,7 +271,8 @@ impl Source<'_> {
         Ok(ConsentOpened { checked, consent })
     }
 
-    /// Checks 7 to 9: a registered, valid key signed it; it names the sender's keys; scope and hides open their commitments.
+    /// Checks 7 to 9: a registered, valid key signed it; it names the sender's keys; scope and hides open their commitments; the key
+    /// may decide that much.
     ///
     /// # Errors
     /// Stage `consent`.
@@ -268,7 +282,7 @@ impl Source<'_> {
         registered: Option<&Registered>,
     ) -> Result<ConsentVerified, Rejection> {
         let ConsentOpened { checked, consent } = opened;
-        let consent = Registered::verify(registered, &self.ctx, consent)?;
+        let SignedByRegistered { signed: consent, limits } = Registered::verify(registered, &self.ctx, consent)?;
         let local = registered.map(|r| r.local.clone()).ok_or(Code::PatientUnknown)?;
         let said = consent.message();
         if said.destination != checked.request.message().keys.thumb() {
@@ -278,6 +292,7 @@ impl Source<'_> {
         let scope = terms.com_scope.verify(commitment_kind::SCOPE, &said.scope_opening, &to_cbor(&said.scope));
         let hides = terms.com_hides.verify(commitment_kind::HIDES, &said.hides_opening, &to_cbor(&said.hides));
         scope.and(hides).map_err(|_| Code::CommitmentMismatch)?;
+        limits.verify(&said.scope, Some(&terms.destination))?;
         Ok(ConsentVerified { checked, consent, local })
     }
 

@@ -11,7 +11,7 @@ pub use checks::{
 pub(crate) use checks::{commitment_kind, identity_binding};
 
 use minicbor::{Decode, Encode};
-use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, KeyId, Thumb};
 use waybill_crypto::lthash::RecordDigest;
 use waybill_crypto::stream::RecordKey;
 use waybill_record::hides::Hides;
@@ -119,6 +119,15 @@ pub struct SourceCase {
     /// Our chain when we signed manifest and lodgement: evidence needs that one, not a later renewal.
     #[n(22)]
     pub chain: Option<Chain>,
+    /// The keys of ours that the patient pinned, and that sign in this case: after a change of keys, those that were replaced.
+    #[n(23)]
+    pub own: Thumb,
+    /// Which key consented: when that key is withdrawn, so is the case.
+    #[n(24)]
+    pub consent_key: KeyId,
+    /// By when a person must have compared the two patients, where one must.
+    #[n(25)]
+    pub review_by: Option<Timestamp>,
 }
 
 /// The right to read the record of one case: the authority granted, freshly and in the witnessed log.
@@ -206,9 +215,10 @@ pub fn admit(existing: Option<&SourceCase>, attempt: u32) -> Result<Admission, R
 }
 
 impl Source<'_> {
-    /// After every check: the case row, and the redemption that asks the authority. With a doubt it waits for a person first.
+    /// After every check: the case row, and the redemption that asks the authority. With a doubt it waits for a person first, for
+    /// `review_seconds` at most and never past the proof's end ([`Self::handle_overdue`]).
     #[must_use]
-    pub fn open_case(&self, checked: IdentityCompared, known: Option<&Checkpoint>) -> Transition {
+    pub fn open_case(&self, checked: IdentityCompared, known: Option<&Checkpoint>, review_seconds: u64) -> Transition {
         let doubt = checked.verdict() == IdentityVerdict::Doubt;
         let (consent, nonce) = (checked.into_consent(), Nonce::random(self.ctx.backend));
         let request = consent.request();
@@ -235,9 +245,12 @@ impl Source<'_> {
             known: known.map(Checkpoint::to_text),
             redeemed_at: self.ctx.now,
             chain: None,
+            own: self.hospital.keys().thumb(),
+            consent_key: consent.consent_key(),
+            review_by: doubt.then(|| self.ctx.now.plus(review_seconds).min(consent.proof().message().terms.expires)),
             request: consent.into_body(),
         };
-        let mut effects = vec![Effect::Deadline(case.expires.plus(1))];
+        let mut effects = vec![Effect::Deadline(case.review_by.unwrap_or(case.expires).plus(1))];
         if !doubt {
             effects.push(self.redeem(&case));
         }
@@ -254,8 +267,16 @@ impl Source<'_> {
         }
         (case.state, case.code) = (SourceState::Redeeming, None);
         (case.known, case.redeemed_at) = (known.map(Checkpoint::to_text), self.ctx.now);
-        let effects = vec![self.redeem(&case)];
+        case.review_by = None;
+        let effects = vec![Effect::Deadline(case.expires.plus(1)), self.redeem(&case)];
         Ok((case, effects))
+    }
+
+    /// Nobody has compared the two patients in time: the case is refused. `None` when it does not wait, or still may.
+    #[must_use]
+    pub fn handle_overdue(&self, case: SourceCase) -> Option<Transition> {
+        let due = case.review_by.is_some_and(|by| self.ctx.now > by);
+        (case.state == SourceState::AwaitingReview && due).then(|| self.abort(case, Code::ReviewOverdue))
     }
 
     /// The redemption of a case.

@@ -18,7 +18,9 @@ use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::{Authority, AuthorityKeys};
 use waybill_protocol::destination::Destination;
 use waybill_protocol::ids::{HospitalId, Nonce, Timestamp};
-use waybill_protocol::messages::{AuthorityStatement, AuthorityStatementBody, Chain, Relation, SUITE, Standing};
+use waybill_protocol::messages::{
+    AuthorityStatement, AuthorityStatementBody, Chain, Preview, Purpose, SUITE, Standing, TypeCount,
+};
 use waybill_protocol::migration::{Effect, Leaf, Post, Recipient};
 use waybill_protocol::patient::{Contact, Enrolment, Patient};
 use waybill_protocol::registrar::{
@@ -31,10 +33,15 @@ use waybill_protocol::signed::{Message, Signed, SignedBytes};
 use waybill_protocol::source::Source;
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel};
+use waybill_record::hides::Hides;
 use waybill_record::identity::Demographics;
+use waybill_record::scope::Scope;
 
 /// Every mailbox of the patient.
 pub const REPLY: &str = "https://relay.example/mailbox/patient";
+
+/// How long a case may wait for a review.
+pub const REVIEW_SECONDS: u64 = 3 * DAY;
 
 /// A hospital with what it believes and whom it knows.
 pub struct Party {
@@ -177,7 +184,7 @@ fn hospital(network: &Network, name: &str) -> (HospitalIdentity, Serial) {
     let signing = network.backend.generate_signing_key();
     let (chain, serial) = network.chain(Profile::HospitalSigning, name, signing.public(), NOW);
     let hpke = network.backend.generate_hpke_key();
-    (HospitalIdentity { id: id(name), signing, hpke, chain }, serial)
+    (HospitalIdentity { id: id(name), signing, hpke, chain, change: None }, serial)
 }
 
 /// Registration in person, by the messages.
@@ -193,8 +200,7 @@ fn register(network: &Network, root: &RootSecret, hospital: &HospitalIdentity, l
     let (exchange, parcel) = patient.register(&enrolment, 0, REPLY).unwrap();
     let opened = registrar.open_registration(&sealed(&parcel, Kind::Registration)).unwrap();
     assert_eq!(opened.code_row(), enrolment_row(&enrolment.code));
-    let code =
-        EnrolmentCode { local: LocalPatient(local.into()), relation: Relation::OneSelf, expires: NOW.plus(3600) };
+    let code = EnrolmentCode::for_oneself(LocalPatient(local.into()), NOW.plus(3600));
     let (registered, effects) = registrar.handle_registration(&opened, Some(&code), None).unwrap();
     let answer = posted(&effects, Kind::RegistrationAnswer);
     let contact = patient.accept_registration(&exchange, &enrolment, 0, &answer).unwrap();
@@ -243,6 +249,26 @@ pub fn resigned<M: Message + Clone>(
     let mut message = bytes.parse().unwrap().peek().clone();
     change(&mut message);
     SignedBytes::from(&Signed::sign(&world.network.backend, key, message))
+}
+
+/// A whole preview of a record of one resource.
+pub fn preview() -> Preview {
+    Preview {
+        at: NOW,
+        held: vec![TypeCount { resource_type: "Patient".into(), count: 1, size_bytes: 34 }],
+        offered: Vec::new(),
+        kept: Vec::new(),
+        hidden: Vec::new(),
+        warnings: Vec::new(),
+        pending: Vec::new(),
+        stream_bytes: 0,
+        largest_bytes: 1 << 30,
+    }
+}
+
+/// The question that the whole record would travel.
+pub fn preview_all() -> Purpose {
+    Purpose::Preview { scope: Scope::full(), hides: Hides::default() }
 }
 
 pub fn fresh_hpke(world: &World) -> HpkeSecretKey {

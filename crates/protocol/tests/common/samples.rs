@@ -2,7 +2,7 @@
 
 use waybill_crypto::commitment::{Commitment, Opening};
 use waybill_crypto::keys::{
-    Digest, Ed25519PublicKey, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey, VerifyingKey,
+    Digest, Ed25519PublicKey, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey, Thumb, VerifyingKey,
 };
 use waybill_crypto::lthash::RecordDigest;
 use waybill_crypto::pseudonym::Pseudonym;
@@ -83,6 +83,25 @@ fn inventory() -> Vec<TypeCount> {
     ]
 }
 
+fn preview() -> Preview {
+    Preview {
+        at: TIME,
+        held: inventory(),
+        offered: vec![TypeCount { resource_type: "Observation".into(), count: 40, size_bytes: 65_000 }],
+        kept: vec![KeptBack { resource_type: "Observation".into(), reason: "hidden".into(), count: 1 }],
+        hidden: vec![HiddenItem {
+            item: "Observation/o1".into(),
+            held: true,
+            mentioned_in: vec!["DiagnosticReport/d1".into()],
+            mentioned_total: 2,
+        }],
+        warnings: vec![SafetyWarning { resource_type: "AllergyIntolerance".into(), count: 1 }],
+        pending: vec![PendingItems { resource_type: "Observation".into(), status: "preliminary".into(), count: 3 }],
+        stream_bytes: 69_632,
+        largest_bytes: 1 << 35,
+    }
+}
+
 fn terms() -> Terms {
     Terms {
         source: id("hospital-a.example"),
@@ -134,6 +153,10 @@ fn visit_front_desk(v: &mut impl Visitor) {
             keys: keys(),
             relation: Relation::Guardian,
             expires: TIME,
+            limits: Limits {
+                scope: "types=Immunization;from=2015".parse().unwrap(),
+                destinations: vec![id("hospital-b.example")],
+            },
         },
     );
     let purpose = Purpose::Voucher {
@@ -160,7 +183,18 @@ fn visit_front_desk(v: &mut impl Visitor) {
             request: MessageId(digest(0x16)),
             hospital: id("hospital-a.example"),
             time: TIME,
-            outcome: LoginOutcome::Preview { inventory: inventory() },
+            outcome: LoginOutcome::Preview { preview: preview() },
+            key_change: None,
+        },
+    );
+    v.visit(
+        "KeyChange",
+        KeyChange {
+            suite: SUITE,
+            hospital: id("hospital-a.example"),
+            from: Thumb(digest(0x17)),
+            to: keys(),
+            time: TIME,
         },
     );
     v.visit(

@@ -213,7 +213,7 @@ impl World {
 
     fn step_redeeming(&mut self, m: &mut Migration) {
         let checked = self.source_checks(m.request.as_ref().unwrap()).unwrap();
-        let (case, effects) = self.source().open_case(checked, Some(&self.log.checkpoint()));
+        let (case, effects) = self.source().open_case(checked, Some(&self.log.checkpoint()), super::REVIEW_SECONDS);
         assert_eq!(case.state, SourceState::Redeeming);
         let parcel = posted(&effects, Kind::Redeem);
         (m.source, m.redeem) = (Some(case), Some(parcel.open(Kind::Redeem, "redeem").unwrap()));

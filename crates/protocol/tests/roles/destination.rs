@@ -7,7 +7,7 @@ use waybill_protocol::destination::{DestinationCase, Filing};
 use waybill_protocol::ids::{ManifestId, MessageId, ProofId, SessionId, Timestamp};
 use waybill_protocol::log::LeafKind;
 use waybill_protocol::messages::{
-    Chain, KeyLodgement, KeyRelease, Manifest, ManifestBody, ManifestPlain, OutcomeClass, ReleaseBody,
+    Chain, KeyLodgement, KeyRelease, Limits, Manifest, ManifestBody, ManifestPlain, OutcomeClass, ReleaseBody,
 };
 use waybill_protocol::migration::DestinationState;
 use waybill_protocol::rejection::{Code, Rejection};
@@ -323,4 +323,14 @@ fn a_receipt_is_signed_only_once_the_key_is_here() {
     assert_eq!(code(world.destination().handle_filed(m.destination(), &filing)), Code::UnexpectedMessage);
     world.advance(&mut m, Step::Delivered, Step::Filed);
     assert_eq!(code(world.destination().handle_filed(m.destination(), &filing)), Code::UnexpectedMessage);
+}
+
+#[test]
+fn a_key_decides_no_more_than_its_limits_at_the_destination() {
+    let limited = |scope: &str| {
+        let limits = Limits { scope: scope.parse().unwrap(), destinations: Vec::new() };
+        checked(move |_, world| world.b.registered.keys[0].limits = limits)
+    };
+    assert_eq!(limited("types=*;labels=*"), Ok(()));
+    assert_eq!(limited("types=Immunization"), Err(Code::ConsentLimit), "the honest presentation is for more");
 }

@@ -1,18 +1,21 @@
 //! Registration and login: what the hospital checks, and what the wallet checks of its answer (PROTOCOL section 6.4).
 
 use waybill_crypto::backend::Backend as _;
-use waybill_crypto::keys::{Digest, HpkePublicKey, SigningKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, SigningKey};
 use waybill_protocol::ids::{MessageId, Nonce, Timestamp};
 use waybill_protocol::messages::{
-    LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer, RegistrationBody,
-    Relation, SUITE,
+    KeyChange, Limits, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer,
+    RegistrationBody, Relation, SUITE,
 };
-use waybill_protocol::patient::Enrolment;
-use waybill_protocol::registrar::{EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, Registered, Registrar};
+use waybill_protocol::patient::{Enrolment, LoginRead};
+use waybill_protocol::registrar::{
+    Attestation, EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, Registered, Registrar,
+};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+use waybill_record::hides::Hides;
 
 use crate::common::*;
 
@@ -26,7 +29,7 @@ fn enrolment(world: &World) -> Enrolment {
 }
 
 fn code_of(local: &str) -> EnrolmentCode {
-    EnrolmentCode { local: LocalPatient(local.into()), relation: Relation::OneSelf, expires: NOW.plus(60) }
+    EnrolmentCode::for_oneself(LocalPatient(local.into()), NOW.plus(60))
 }
 
 /// A registration, honest but for one field.
@@ -102,6 +105,7 @@ fn the_wallet_accepts_a_registration_only_under_the_keys_it_was_shown() {
             keys: world.a.identity.keys(),
             relation: Relation::OneSelf,
             expires: NOW.plus(60),
+            limits: Limits::none(),
         };
         alter(&mut said);
         answered(
@@ -158,7 +162,7 @@ fn login(world: &World) -> Login {
         time: world.now,
         reply_key: *fresh_hpke(world).public(),
         reply_to: REPLY.into(),
-        purpose: Purpose::Preview,
+        purpose: preview_all(),
     };
     Login { said, key: world.root.consent_key(A, 0) }
 }
@@ -252,15 +256,16 @@ fn a_voucher_is_given_only_for_the_pseudonym_that_asks() {
 fn an_answer_must_be_the_pinned_hospitals_to_exactly_this_request() {
     let world = World::new();
     let contact = &world.a.contact;
-    let (exchange, parcel) = world.patient().login(contact, Purpose::Preview, REPLY).unwrap();
+    let (exchange, parcel) = world.patient().login(contact, preview_all(), REPLY).unwrap();
     let opened = sealed(&parcel, Kind::Login);
     let own = &world.a.identity;
     let plain = opened.open(&world.network.backend, &own.hpke, SealPurpose::Login, A.as_bytes()).unwrap();
     let body: LoginBody = waybill_protocol::wire::from_cbor("login", &plain, 1 << 20).unwrap();
     let reply = body.request.parse().unwrap().peek().reply_key;
     let answer = |key: &SigningKey, to: &HpkePublicKey, bound: MessageId, alter: &dyn Fn(&mut LoginAnswer)| {
-        let outcome = LoginOutcome::Preview { inventory: Vec::new() };
-        let mut said = LoginAnswer { request: exchange.request(), hospital: id(A), time: NOW, outcome };
+        let outcome = LoginOutcome::Preview { preview: preview() };
+        let mut said =
+            LoginAnswer { request: exchange.request(), hospital: id(A), time: NOW, outcome, key_change: None };
         alter(&mut said);
         answered(&world, key, to, SealPurpose::LoginAnswer, bound, Kind::LoginAnswer, said)
     };
@@ -282,5 +287,98 @@ fn an_answer_must_be_the_pinned_hospitals_to_exactly_this_request() {
     let refused = |a: &mut LoginAnswer| a.outcome = LoginOutcome::Refused { code: Code::LoginRefused };
     let parcel = answer(key, &reply, exchange.request(), &refused);
     assert_eq!(code(accept(parcel.clone())), Code::LoginRefused);
-    assert!(matches!(world.patient().read_login(&exchange, contact, &parcel), Ok(LoginOutcome::Refused { .. })));
+    let read = world.patient().read_login(&exchange, contact, &parcel).unwrap();
+    assert!(matches!(read, LoginRead { outcome: LoginOutcome::Refused { .. }, new_keys: None }));
+}
+
+// What a key may decide.
+
+fn limited() -> Limits {
+    Limits { scope: "types=Immunization".parse().unwrap(), destinations: vec![id(B)] }
+}
+
+#[test]
+fn a_preview_beyond_the_keys_limits_is_refused_and_within_them_answered() {
+    let mut world = World::new();
+    world.a.registered.keys[0].limits = limited();
+    let refusal = |scope: &str| {
+        let mut asked = login(&world);
+        asked.said.purpose = Purpose::Preview { scope: scope.parse().unwrap(), hides: Hides::default() };
+        let registrar = world.registrar();
+        let opened = registrar.open_login(&seal_login(&world, &asked)).unwrap();
+        registrar.verify_login(opened, Some(&world.a.registered)).unwrap().refusal()
+    };
+    assert_eq!(refusal("types=Immunization"), None);
+    let limit = Some(LoginOutcome::Refused { code: Code::ConsentLimit });
+    assert_eq!(refusal("types=Immunization,Observation"), limit);
+    assert_eq!(refusal("types=*;labels=*"), limit);
+}
+
+#[test]
+fn a_code_for_another_carries_its_limits_and_end_into_the_registration() {
+    let world = World::new();
+    let (to, key) = (world.a.identity.keys().hpke, world.root.consent_key(A, 1));
+    let opened = world.registrar().open_registration(&registration(&world, &to, &key, |_| {})).unwrap();
+    let code = EnrolmentCode {
+        relation: Relation::Guardian,
+        limits: limited(),
+        key_expires: NOW.plus(86_400),
+        ..code_of("p")
+    };
+    let (registered, _) = world.registrar().handle_registration(&opened, Some(&code), None).unwrap();
+    let [key] = registered.keys.as_slice() else { panic!("one key") };
+    assert_eq!((key.relation, &key.limits, key.expires), (Relation::Guardian, &limited(), NOW.plus(86_400)));
+}
+
+#[test]
+fn a_key_on_a_signed_form_needs_two_people_who_saw_it() {
+    let world = World::new();
+    let (to, key) = (world.a.identity.keys().hpke, world.root.consent_key(A, 1));
+    let opened = world.registrar().open_registration(&registration(&world, &to, &key, |_| {})).unwrap();
+    let attested = |staff: Option<&[&str]>| {
+        let attestation = staff.map(|staff| Attestation {
+            form: Digest([9; 32]),
+            staff: staff.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        let code = EnrolmentCode { relation: Relation::RegistrarAttested, attestation, ..code_of("p") };
+        world.registrar().handle_registration(&opened, Some(&code), None).map(|_| ()).map_err(|r| r.code)
+    };
+    assert_eq!(attested(Some(&["ada", "grace"])), Ok(()));
+    for staff in [None, Some(&["ada"][..]), Some(&["ada", "ada"]), Some(&["ada", ""]), Some(&["a", "b", "c"])] {
+        assert_eq!(attested(staff), Err(Code::CodeInvalid), "{staff:?}");
+    }
+}
+
+// A change of keys.
+
+#[test]
+fn new_keys_are_believed_only_when_the_pinned_key_names_them_as_its_successors() {
+    let world = World::new();
+    let (contact, own) = (&world.a.contact, &world.a.identity);
+    let new = HospitalKeys { signing: world.stranger(A).0.public().clone(), hpke: *fresh_hpke(&world).public() };
+    let accept = |bytes: &SignedBytes<KeyChange>| world.patient().accept_key_change(contact, bytes);
+    let honest = own.sign_change(&world.ctx(), new.clone());
+    assert_eq!(accept(&honest), Ok(new.clone()));
+    let altered = |key: &SigningKey, alter: &dyn Fn(&mut KeyChange)| accept(&resigned(&world, key, &honest, alter));
+    assert_eq!(code(altered(&world.stranger(A).0, &|_| {})), Code::SignatureInvalid, "another certificate of A's name");
+    assert_eq!(code(accept(&forged(&honest))), Code::SignatureInvalid);
+    let key = &own.signing;
+    assert_eq!(code(altered(key, &|c| c.hospital = id(B))), Code::UnexpectedMessage);
+    assert_eq!(code(altered(key, &|c| c.from = world.b.identity.keys().thumb())), Code::UnexpectedMessage);
+    assert_eq!(code(altered(key, &|c| c.to = own.keys())), Code::UnexpectedMessage);
+}
+
+#[test]
+fn a_wallet_that_pins_replaced_keys_is_answered_under_them_and_told_the_new_ones() {
+    let mut world = World::new();
+    let new = HospitalKeys { signing: world.stranger(A).0.public().clone(), hpke: *fresh_hpke(&world).public() };
+    world.a.identity.change = Some(world.a.identity.sign_change(&world.ctx(), new.clone()));
+    let (exchange, parcel) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
+    let registrar = world.registrar();
+    let opened = registrar.open_login(&sealed(&parcel, Kind::Login)).unwrap();
+    let verified = registrar.verify_login(opened, Some(&world.a.registered)).unwrap();
+    let answer = registrar.answer_login(&verified, LoginOutcome::Preview { preview: preview() }).unwrap();
+    let answer = posted(&[answer], Kind::LoginAnswer);
+    let read = world.patient().read_login(&exchange, &world.a.contact, &answer).unwrap();
+    assert_eq!(read.new_keys, Some(new));
 }

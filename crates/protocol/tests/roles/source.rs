@@ -5,8 +5,8 @@ use waybill_crypto::certificate::Profile;
 use waybill_crypto::keys::Digest;
 use waybill_protocol::ids::{ProofId, Timestamp};
 use waybill_protocol::log::LeafKind;
-use waybill_protocol::messages::Chain;
-use waybill_protocol::migration::SourceState;
+use waybill_protocol::messages::{Chain, Limits};
+use waybill_protocol::migration::{Effect, SourceState};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::source::{IdentityVerdict, Received};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
@@ -302,11 +302,49 @@ fn a_doubt_waits_for_a_person_before_the_authority_is_asked() {
     let body = forge.request(&mut world);
     let checked = world.source_checks(&body).unwrap();
     assert_eq!(checked.verdict(), IdentityVerdict::Doubt);
-    let (case, effects) = world.source().open_case(checked, None);
+    let (case, effects) = world.source().open_case(checked, None, REVIEW_SECONDS);
     assert_eq!((case.state, case.code), (SourceState::AwaitingReview, Some(Code::IdentityDoubt)));
     assert!(recipients(&effects, Kind::Redeem).is_empty(), "nothing is redeemed before a person has looked");
     let (approved, effects) = world.source().approve_review(case, None).unwrap();
     assert_eq!((approved.state, approved.code), (SourceState::Redeeming, None));
     posted(&effects, Kind::Redeem);
     assert_eq!(code(world.source().approve_review(approved, None)), Code::UnexpectedMessage);
+}
+
+#[test]
+fn a_key_decides_no_more_than_its_limits_at_the_source() {
+    let limit = |scope: &str, destination: &str| {
+        let limits = Limits { scope: scope.parse().unwrap(), destinations: vec![id(destination)] };
+        checked(move |_, world| world.a.registered.keys[0].limits = limits)
+    };
+    assert_eq!(limit("types=*;labels=*", B), Ok(IdentityVerdict::Same));
+    assert_eq!(limit("types=Immunization", B), Err(Code::ConsentLimit), "the honest request is for more");
+    assert_eq!(limit("types=*;labels=*", "hospital-c.example"), Err(Code::ConsentLimit));
+    assert_eq!(Code::ConsentLimit.for_counterpart(), Code::ConsentRefused);
+}
+
+#[test]
+fn a_review_has_a_deadline_that_never_lies_past_the_proofs_end() {
+    let mut world = World::new();
+    let mut forge = Forge::honest(&world);
+    forge.claim = to_cbor(&demographics("patient-at-b", "Lovelace", "1815"));
+    let body = forge.request(&mut world);
+    let open = |world: &World, seconds| {
+        let (case, effects) = world.source().open_case(world.source_checks(&body).unwrap(), None, seconds);
+        let deadline = effects.iter().find_map(|e| if let Effect::Deadline(at) = e { Some(*at) } else { None });
+        (case, deadline.unwrap())
+    };
+    let (case, deadline) = open(&world, 60);
+    assert_eq!((case.review_by, deadline), (Some(NOW.plus(60)), NOW.plus(61)));
+    let (long, _) = open(&world, u64::MAX);
+    assert_eq!(long.review_by, Some(long.expires));
+    world.now = NOW.plus(60);
+    assert!(world.source().handle_overdue(case.clone()).is_none(), "still in time");
+    world.now = NOW.plus(61);
+    let (approved, effects) = world.source().approve_review(case.clone(), None).unwrap();
+    assert!(effects.contains(&Effect::Deadline(case.expires.plus(1))), "from now on the proof's end counts");
+    assert!(world.source().handle_overdue(approved).is_none(), "a person has looked");
+    let (refused, effects) = world.source().handle_overdue(case).unwrap();
+    assert_eq!((refused.state, refused.code), (SourceState::Refused, Some(Code::ReviewOverdue)));
+    assert_eq!(recipients(&effects, Kind::Refusal).len(), 2, "destination and authority are told");
 }

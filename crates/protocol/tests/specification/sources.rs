@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 /// Where wire structures are declared, below `crates/`.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "protocol/src/messages/consent.rs",
     "protocol/src/messages/delegation.rs",
     "protocol/src/messages/ending.rs",
     "protocol/src/messages/lodgement.rs",
     "protocol/src/messages/login.rs",
     "protocol/src/messages/manifest.rs",
+    "protocol/src/messages/preview.rs",
     "protocol/src/messages/receipt.rs",
     "protocol/src/messages/registration.rs",
     "protocol/src/messages/transfer.rs",

@@ -71,9 +71,10 @@ pub(super) fn router(admin: Admin) -> Router {
 }
 
 async fn about(State(admin): Shared) -> Json<Value> {
-    let keys = admin.engine.identity.keys();
+    let own = admin.engine.identities.current();
+    let keys = own.keys();
     Json(json!({
-        "hospital": admin.engine.identity.id.as_str(),
+        "hospital": own.id.as_str(),
         "mailbox": admin.mailbox,
         "thumb": keys.thumb().0.to_string(),
     }))
@@ -171,11 +172,11 @@ async fn enrolment_code(
     let party = &admin.engine.party;
     let code = Nonce::random(party.backend.as_ref());
     let expires = party.ctx().now.plus(CODE_LIFETIME_SECONDS);
-    let row = EnrolmentCode { local, relation, expires };
+    let row = EnrolmentCode { relation, ..EnrolmentCode::for_oneself(local, expires) };
     let key = Key::build().fixed(&enrolment_row(&code).0).done();
     let batch = Batch::new("enrolment-code").put(Space::Enrolment, key, to_cbor(&row), Expect::Absent);
     party.store.commit(batch).await.map_err(|e| service(&e.into()))?;
-    let identity = &admin.engine.identity;
+    let identity = admin.engine.identities.current();
     let enrolment =
         Enrolment { hospital: identity.id.clone(), keys: identity.keys(), mailbox: admin.mailbox.clone(), code };
     Ok(Json(json!({"enrolment": hex::encode(to_cbor(&enrolment)), "expires": expires.0})))
@@ -234,7 +235,8 @@ fn source_status(case: &SourceCase) -> Value {
 }
 
 fn destination_status(admin: &Admin, case: &DestinationCase) -> Value {
-    let manifest = admin.engine.as_destination("status", |d| d.manifest_of(case)).ok().map(|(_, manifest)| manifest);
+    let manifest =
+        admin.engine.as_destination("status", case.own, |d| d.manifest_of(case)).ok().map(|(_, manifest)| manifest);
     json!({
         "role": "destination",
         "state": case.state.as_str(),
@@ -330,7 +332,8 @@ async fn evidence(State(admin): Shared, Path(proof): Path<String>) -> Result<Res
     let log = admin.engine.party.with_trust(|trust| trust.log().clone());
     let statement = admin.statement.clone();
     let file = if let Some((case, _)) = admin.engine.source_case(&id).await.map_err(|e| service(&e))? {
-        let own = Signer { keys: admin.engine.identity.keys(), chain: admin.engine.identity.chain.clone() };
+        let own = admin.engine.identities.of(&case.own);
+        let own = Signer { keys: own.keys(), chain: own.chain.clone() };
         Evidence::of_source(statement, log, &case, own)
     } else if let Some((case, _)) = admin.engine.destination_case(&id).await.map_err(|e| service(&e))? {
         Evidence::of_destination(statement, log, &case)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use minicbor::{Decode, Encode};
-use waybill_crypto::keys::Digest;
+use waybill_crypto::keys::{Digest, Thumb};
 use waybill_crypto::metered::scope;
 use waybill_protocol::destination::{Destination, DestinationCase, PresentationVerified};
 use waybill_protocol::ids::ProofId;
@@ -22,10 +22,11 @@ use waybill_protocol::registrar::{EnrolmentCode, HospitalIdentity, Registered, R
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::SealedBytes;
 use waybill_protocol::signed::{Signed, SignedBytes};
-use waybill_protocol::source::{Admission, Received, Source, SourceCase, admit};
+use waybill_protocol::source::{Admission, Received, SenderVerified, Source, SourceCase, admit};
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Op, Space};
 
+use super::identities::Identities;
 use super::onetime::OneTimeKeys;
 use crate::party::deadlines::Sleeper;
 use crate::party::effects::{case_timer, operations};
@@ -37,8 +38,10 @@ use crate::shelf::Shelf;
 pub struct Engine {
     /// Storage, time, primitives, trust.
     pub party: Party,
-    /// Who we are.
-    pub identity: Arc<HospitalIdentity>,
+    /// Who we are, and were.
+    pub identities: Identities,
+    /// How long a case may wait for a person. Units: seconds.
+    pub review_seconds: u64,
     /// Our records.
     pub shelf: Arc<Shelf>,
     /// Keys that live for one session.
@@ -121,20 +124,39 @@ impl Engine {
         }
     }
 
-    /// Runs a source role function under a cost label.
-    pub(super) fn as_source<T>(&self, label: &'static str, run: impl FnOnce(&Source<'_>) -> T) -> T {
-        let ctx = self.party.ctx();
-        self.party.with_trust(|trust| scope(label, || run(&Source { ctx, hospital: &self.identity, trust })))
+    /// Runs a source role function under a cost label, as whom the case knows us.
+    pub(super) fn as_source<T>(&self, label: &'static str, own: Thumb, run: impl FnOnce(&Source<'_>) -> T) -> T {
+        let (ctx, hospital) = (self.party.ctx(), self.identities.of(&own));
+        self.party.with_trust(|trust| scope(label, || run(&Source { ctx, hospital: &hospital, trust })))
     }
 
-    /// Runs a destination role function under a cost label.
-    pub(super) fn as_destination<T>(&self, label: &'static str, run: impl FnOnce(&Destination<'_>) -> T) -> T {
-        let ctx = self.party.ctx();
-        self.party.with_trust(|trust| scope(label, || run(&Destination { ctx, hospital: &self.identity, trust })))
+    /// Runs a destination role function under a cost label, as whom the case knows us.
+    pub(super) fn as_destination<T>(
+        &self,
+        label: &'static str,
+        own: Thumb,
+        run: impl FnOnce(&Destination<'_>) -> T,
+    ) -> T {
+        let (ctx, hospital) = (self.party.ctx(), self.identities.of(&own));
+        self.party.with_trust(|trust| scope(label, || run(&Destination { ctx, hospital: &hospital, trust })))
     }
 
-    fn as_registrar<T>(&self, label: &'static str, run: impl FnOnce(&Registrar<'_>) -> T) -> T {
-        scope(label, || run(&Registrar { ctx: self.party.ctx(), hospital: &self.identity }))
+    fn as_registrar<T>(&self, label: &'static str, own: Thumb, run: impl FnOnce(&Registrar<'_>) -> T) -> T {
+        let (ctx, hospital) = (self.party.ctx(), self.identities.of(&own));
+        scope(label, || run(&Registrar { ctx, hospital: &hospital }))
+    }
+
+    /// Tries what a stranger sealed under each of our keys, the current ones first: a patient may still pin replaced ones.
+    fn opened<T>(&self, open: impl Fn(Thumb) -> Result<T, Rejection>) -> Result<(Thumb, T), Rejection> {
+        let mut first = None;
+        for identity in self.identities.all() {
+            let own = identity.keys().thumb();
+            match open(own) {
+                Ok(opened) => return Ok((own, opened)),
+                Err(rejection) => first = first.or(Some(rejection)),
+            }
+        }
+        Err(first.unwrap_or(Code::UnexpectedMessage.into()))
     }
 
     async fn load<T: Encode<()> + for<'b> Decode<'b, ()>>(
@@ -208,12 +230,13 @@ impl Engine {
     }
 
     async fn registration(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
-        let opened = self.as_registrar("Registration", |r| r.open_registration(sealed))?;
+        let (own, opened) =
+            self.opened(|own| self.as_registrar("Registration", own, |r| r.open_registration(sealed)))?;
         let code_key = Key::build().fixed(&opened.code_row().0).done();
         let code: Option<(EnrolmentCode, u64)> = self.load(Space::Enrolment, &code_key, "enrolment code").await?;
         let existing = self.registered(opened.pid()).await?;
         let version = existing.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
-        let (registered, effects) = self.as_registrar("Registration", |r| {
+        let (registered, effects) = self.as_registrar("Registration", own, |r| {
             r.handle_registration(&opened, code.as_ref().map(|(code, _)| code), existing.map(|(row, _)| row))
         })?;
         let code_version = code.map_or(Expect::Any, |(_, version)| Expect::Version(version));
@@ -230,22 +253,25 @@ impl Engine {
     }
 
     async fn login(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
-        let opened = self.as_registrar("Login", |r| r.open_login(sealed))?;
+        let (own, opened) = self.opened(|own| self.as_registrar("Login", own, |r| r.open_login(sealed)))?;
         let nonce = opened.nonce_row();
         let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
-        let login = self.as_registrar("Login", |r| r.verify_login(opened, registered.as_ref()))?;
+        let login = self.as_registrar("Login", own, |r| r.verify_login(opened, registered.as_ref()))?;
         let minute = self.party.clock.now_seconds() / 60;
         let nonce_op =
             Op::Put { space: Space::Nonce, key: nonce_row(minute, &nonce.0), value: vec![1], expect: Expect::Absent };
         if self.seen_recently(minute, &nonce.0).await? {
             return Err(Rejection::from(Code::LoginReplayed).into());
         }
-        let outcome = match login.purpose() {
-            Purpose::Voucher { .. } => self.as_registrar("Voucher", |r| r.issue_voucher(&login))?,
-            Purpose::Preview => Registrar::preview(self.shelf.inventory(login.local()).await?),
-            Purpose::Watch { proof } => self.watch(&login, proof).await?,
+        let outcome = match (login.refusal(), login.purpose()) {
+            (Some(refusal), _) => refusal,
+            (None, Purpose::Voucher { .. }) => self.as_registrar("Voucher", own, |r| r.issue_voucher(&login))?,
+            (None, Purpose::Watch { proof }) => self.watch(&login, proof).await?,
+            (None, Purpose::Preview { .. } | Purpose::Items { .. } | Purpose::Disclosures { .. }) => {
+                LoginOutcome::Refused { code: Code::UnexpectedMessage }
+            }
         };
-        let answer = self.as_registrar("LoginAnswer", |r| r.answer_login(&login, outcome))?;
+        let answer = self.as_registrar("LoginAnswer", own, |r| r.answer_login(&login, outcome))?;
         match self.commit("login", &login.id().0, vec![nonce_op], vec![answer]).await {
             Err(ServiceError::Raced) => Err(Rejection::from(Code::LoginReplayed).into()),
             other => other,
@@ -281,9 +307,10 @@ impl Engine {
     }
 
     async fn presentation(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
-        let opened = self.as_destination("Presentation", |d| d.open_presentation(sealed))?;
+        let (own, opened) =
+            self.opened(|own| self.as_destination("Presentation", own, |d| d.open_presentation(sealed)))?;
         let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
-        let verified = self.as_destination("Presentation", |d| {
+        let verified = self.as_destination("Presentation", own, |d| {
             d.verify_presenter(opened, registered.as_ref()).and_then(|presenter| d.verify_presentation(presenter))
         })?;
         let proof = verified.proof();
@@ -291,7 +318,8 @@ impl Engine {
             return self.presented_again(&case, &verified).await;
         }
         let ours = self.shelf.demographics(verified.local()).await?;
-        let (secret, (case, effects)) = self.as_destination("TransferRequest", |d| d.open_case(verified, &ours, 1))?;
+        let (secret, (case, effects)) =
+            self.as_destination("TransferRequest", own, |d| d.open_case(verified, &ours, 1))?;
         self.keep_one_time(&case.session.0, &secret)?;
         let ops = vec![super::work::session_op(&case), super::work::open_op(&case.proof)];
         self.save_destination("presented", &case, Expect::Absent, ops, effects).await
@@ -303,7 +331,7 @@ impl Engine {
         case: &DestinationCase,
         verified: &PresentationVerified,
     ) -> Result<(), ServiceError> {
-        let refusal = self.as_destination("Refusal", |d| d.refuse_presentation(verified, Code::ProofSpent));
+        let refusal = self.as_destination("Refusal", case.own, |d| d.refuse_presentation(verified, Code::ProofSpent));
         self.commit("presented-again", &case.proof.0, Vec::new(), refusal.into_iter().collect()).await?;
         Err(Rejection::from(Code::ProofSpent).into())
     }
@@ -312,42 +340,53 @@ impl Engine {
         let received = Received::parse(parcel)?;
         let (proof, session, attempt) = (received.proof(), received.session(), received.attempt());
         let existing = self.source_case(&proof).await?;
-        let sender = self.as_source("TransferRequest", |s| s.verify_sender(received))?;
+        let current = self.identities.current().keys().thumb();
+        let sender = self.as_source("TransferRequest", current, |s| s.verify_sender(received))?;
         if let Some((case, _)) = &existing
             && case.session == session
         {
             return self.requested_again(case).await;
         }
         let (to, seal_to) = (sender.sender().clone(), *sender.session_key());
-        let outcome = self.check_request(sender, existing, attempt).await;
+        let own = self.keys_pinned_in(&sender).unwrap_or(current);
+        let outcome = self.check_request(own, sender, existing, attempt).await;
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
-            let refusal = self.as_source("Refusal", |s| s.refuse(proof, session, 0, &to, &seal_to, rejection.code));
+            let refusal =
+                self.as_source("Refusal", own, |s| s.refuse(proof, session, 0, &to, &seal_to, rejection.code));
             self.commit("request-refused", &proof.0, Vec::new(), refusal).await?;
         }
         outcome
     }
 
+    /// Which of our keys the patient pinned shows in the one that opens the consent. Looked at only after a change of keys.
+    fn keys_pinned_in(&self, sender: &SenderVerified) -> Option<Thumb> {
+        let all = self.identities.all();
+        let pinned = |own: &&Arc<HospitalIdentity>| sender.consent_opens_for(self.party.backend.as_ref(), own);
+        if all.len() == 1 { None } else { all.iter().find(pinned).map(|own| own.keys().thumb()) }
+    }
+
     async fn check_request(
         &self,
-        sender: waybill_protocol::source::SenderVerified,
+        own: Thumb,
+        sender: SenderVerified,
         existing: Option<(SourceCase, u64)>,
         attempt: u32,
     ) -> Result<(), ServiceError> {
-        let opened = self.as_source("TransferRequest", |s| {
+        let opened = self.as_source("TransferRequest", own, |s| {
             let checked = s.verify_proof(sender)?;
             let parties = s.verify_parties(checked)?;
             s.open_consent(s.verify_window(parties)?)
         })?;
         let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
-        let consent = self.as_source("TransferRequest", |s| s.verify_consent(opened, registered.as_ref()))?;
+        let consent = self.as_source("TransferRequest", own, |s| s.verify_consent(opened, registered.as_ref()))?;
         let expect = match (admit(existing.as_ref().map(|(case, _)| case), attempt)?, &existing) {
             (Admission::Next, Some((_, version))) => Expect::Version(*version),
             (Admission::First | Admission::Next, _) => Expect::Absent,
         };
         let ours = self.shelf.demographics(consent.local()).await?;
         let known = self.known_checkpoint().await?;
-        let (case, effects) = self.as_source("Redeem", |s| {
-            s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known.as_ref()))
+        let (case, effects) = self.as_source("Redeem", own, |s| {
+            s.compare_identity(consent, &ours).map(|checked| s.open_case(checked, known.as_ref(), self.review_seconds))
         })?;
         let spent = Op::Put {
             space: Space::Spent,
@@ -367,7 +406,7 @@ impl Engine {
         run_again(|| async {
             let (case, version) = self.source_case(id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
             let known = self.known_checkpoint().await?;
-            let (case, effects) = self.as_source("Redeem", |s| s.approve_review(case, known.as_ref()))?;
+            let (case, effects) = self.as_source("Redeem", case.own, |s| s.approve_review(case, known.as_ref()))?;
             self.save_source("approved", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -383,7 +422,7 @@ impl Engine {
             if !matches!(case.state, SourceState::AwaitingReview | SourceState::Redeeming | SourceState::Granted) {
                 return Err(Rejection::from(Code::UnexpectedMessage).into());
             }
-            let (case, effects) = self.as_source("Refusal", |s| s.abort(case, Code::IdentityMismatch));
+            let (case, effects) = self.as_source("Refusal", case.own, |s| s.abort(case, Code::IdentityMismatch));
             self.save_source("refused-by-staff", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -394,7 +433,7 @@ impl Engine {
         if !self.resends.take(&case.proof, self.party.clock.now_ms()) {
             return Ok(());
         }
-        let Some(effect) = self.as_source("Manifest", |s| s.resend_manifest(case)) else { return Ok(()) };
+        let Some(effect) = self.as_source("Manifest", case.own, |s| s.resend_manifest(case)) else { return Ok(()) };
         let mut ops = super::work::blob_items(self, case).await?;
         while ops.len() > super::work::BLOBS {
             let rest = ops.split_off(super::work::BLOBS);
@@ -418,7 +457,8 @@ impl Engine {
                 return Ok(());
             }
             let known = self.known_checkpoint().await?;
-            let (_, checkpoint, (case, effects)) = self.as_source("Grant", |s| s.handle_grant(case, body.clone()))?;
+            let (_, checkpoint, (case, effects)) =
+                self.as_source("Grant", case.own, |s| s.handle_grant(case, body.clone()))?;
             let newest = checkpoint.checkpoint();
             let mut ops = Vec::new();
             if known.is_none_or(|known| newest.size > known.size) {
@@ -442,7 +482,7 @@ impl Engine {
             let Some(secret) = self.one_time_key(&case.session.0)? else {
                 return self.lose_session(case, version).await;
             };
-            let result = self.as_destination("Manifest", |d| {
+            let result = self.as_destination("Manifest", case.own, |d| {
                 d.handle_manifest(case.clone(), &body, &secret, self.largest_stream_bytes)
             });
             match result {
@@ -450,7 +490,7 @@ impl Engine {
                     self.save_destination("manifest", &case, Expect::Version(version), Vec::new(), effects).await
                 }
                 Err(rejection) if rejection.code == Code::ManifestTooLarge => {
-                    let (case, effects) = self.as_destination("Refusal", |d| d.give_up(case, rejection.code));
+                    let (case, effects) = self.as_destination("Refusal", case.own, |d| d.give_up(case, rejection.code));
                     self.save_destination("gave-up", &case, Expect::Version(version), Vec::new(), effects).await
                 }
                 // Anybody can post a forged manifest: it is ignored, the genuine one may still come.
@@ -462,7 +502,7 @@ impl Engine {
 
     /// The one-time key is gone (this store was restored from a backup): the session is dead, another attempt may follow.
     async fn lose_session(&self, case: DestinationCase, version: u64) -> Result<(), ServiceError> {
-        let (case, effects) = self.as_destination("Refusal", |d| d.give_up(case, Code::SessionLost));
+        let (case, effects) = self.as_destination("Refusal", case.own, |d| d.give_up(case, Code::SessionLost));
         self.save_destination("session-lost", &case, Expect::Version(version), Vec::new(), effects).await
     }
 
@@ -509,7 +549,7 @@ impl Engine {
                 return self.lose_session(case, version).await;
             };
             let (_, (case, effects)) =
-                self.as_destination("KeyRelease", |d| d.handle_release(case, body.clone(), &secret))?;
+                self.as_destination("KeyRelease", case.own, |d| d.handle_release(case, body.clone(), &secret))?;
             self.save_destination("key-held", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -520,13 +560,14 @@ impl Engine {
         run_again(|| async {
             if let Some((case, version)) = self.source_case(&id).await? {
                 let secret = self.one_time_key(&super::work::reply_slot(&case))?;
-                let (case, effects) =
-                    self.as_source("CaseStatement", |s| s.handle_statement(case, body.clone(), secret.as_ref()))?;
+                let (case, effects) = self.as_source("CaseStatement", case.own, |s| {
+                    s.handle_statement(case, body.clone(), secret.as_ref())
+                })?;
                 return self.save_source("closed", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             if let Some((case, version)) = self.destination_case(&id).await? {
                 let (case, effects) =
-                    self.as_destination("CaseStatement", |d| d.handle_statement(case, body.clone()))?;
+                    self.as_destination("CaseStatement", case.own, |d| d.handle_statement(case, body.clone()))?;
                 return self.save_destination("closed", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             Err(Rejection::from(Code::UnknownCase).into())
@@ -538,11 +579,12 @@ impl Engine {
         let id = peek(&body.revocation)?.proof;
         run_again(|| async {
             if let Some((case, version)) = self.source_case(&id).await? {
-                let (case, effects) = self.as_source("Revocation", |s| s.handle_revocation(case, &body))?;
+                let (case, effects) = self.as_source("Revocation", case.own, |s| s.handle_revocation(case, &body))?;
                 return self.save_source("revoked", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             if let Some((case, version)) = self.destination_case(&id).await? {
-                let (case, effects) = self.as_destination("Revocation", |d| d.handle_revocation(case, &body))?;
+                let (case, effects) =
+                    self.as_destination("Revocation", case.own, |d| d.handle_revocation(case, &body))?;
                 return self.save_destination("revoked", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             Err(Rejection::from(Code::UnknownCase).into())
@@ -554,12 +596,13 @@ impl Engine {
         let id = ProofId(peek(&body.refusal)?.subject);
         run_again(|| async {
             if let Some((case, version)) = self.source_case(&id).await? {
-                let (case, effects) = self.as_source("Refusal", |s| s.handle_refusal(case, &body))?;
+                let (case, effects) = self.as_source("Refusal", case.own, |s| s.handle_refusal(case, &body))?;
                 return self.save_source("refused", &case, Expect::Version(version), Vec::new(), effects).await;
             }
             let (case, version) = self.destination_case(&id).await?.ok_or(Rejection::from(Code::UnknownCase))?;
             let secret = self.one_time_key(&case.session.0)?;
-            let (case, effects) = self.as_destination("Refusal", |d| d.handle_refusal(case, &body, secret.as_ref()))?;
+            let (case, effects) =
+                self.as_destination("Refusal", case.own, |d| d.handle_refusal(case, &body, secret.as_ref()))?;
             self.save_destination("refused", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -597,7 +640,7 @@ impl Sleeper for Engine {
             self.shelf.discard(&failed.session).await?;
             let ours = self.shelf.demographics(&failed.local).await?;
             let (secret, (next, effects)) =
-                self.as_destination("TransferRequest", |d| d.next_attempt(failed, &ours))?;
+                self.as_destination("TransferRequest", failed.own, |d| d.next_attempt(failed, &ours))?;
             self.keep_one_time(&next.session.0, &secret)?;
             let ops = vec![super::work::session_op(&next)];
             return self.save_destination("next-attempt", &next, Expect::Version(version), ops, effects).await;
@@ -612,10 +655,10 @@ impl Sleeper for Engine {
 impl Engine {
     /// Past its end a case that is still open is revoked by us; the authority answers with the signed end, whichever it is.
     fn decline(&self, proof: ProofId) -> Effect {
-        let ctx = self.party.ctx();
+        let (ctx, own) = (self.party.ctx(), self.identities.current());
         let revocation = Revocation { proof, reason: RevocationReason::HospitalDeclines, time: ctx.now };
-        let signed = scope("Revocation", || Signed::sign(ctx.backend, &self.identity.signing, revocation));
-        let body = RevocationBody { revocation: SignedBytes::from(&signed), chain: self.identity.chain.clone() };
+        let signed = scope("Revocation", || Signed::sign(ctx.backend, &own.signing, revocation));
+        let body = RevocationBody { revocation: SignedBytes::from(&signed), chain: own.chain.clone() };
         let parcel = Parcel::pack(Kind::Revocation, &body);
         Effect::Post(Post { to: Recipient::Authority, parcel, awaits: None })
     }

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod directory;
 pub mod engine;
+pub mod identities;
 pub mod inputs;
 pub mod onetime;
 pub mod work;
@@ -45,6 +46,7 @@ use crate::shell::{StartError, health};
 use admin::Admin;
 use directory::Directory;
 use engine::Engine;
+use identities::Identities;
 use onetime::OneTimeKeys;
 use work::{Stages, Worker};
 
@@ -88,6 +90,13 @@ pub struct HospitalTable {
     /// The largest record accepted. Units: bytes.
     #[serde(default = "default_largest")]
     pub largest_record_bytes: u64,
+    /// How long a case whose two patients are not certainly one person may wait for a decision. Units: days.
+    #[serde(default = "default_review")]
+    pub review_days: u64,
+}
+
+fn default_review() -> u64 {
+    7
 }
 
 fn default_largest() -> u64 {
@@ -244,7 +253,8 @@ impl HospitalServer {
             .map_err(|source| FileError::Io { path: table.one_time.clone(), source })?;
         let engine = Engine {
             party,
-            identity: Arc::new(identity),
+            identities: Identities::new(identity, Vec::new()),
+            review_seconds: table.review_days.saturating_mul(86_400),
             shelf,
             one_time,
             book: directory.clone(),
@@ -303,7 +313,13 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
         let party = &engine.party;
         let renewed = match fetched {
             Ok(pem) => party.with_trust(|trust| {
-                read_crl(party.backend.as_ref(), party.ctx().now, trust.anchor(), &pem, &engine.identity.chain)
+                read_crl(
+                    party.backend.as_ref(),
+                    party.ctx().now,
+                    trust.anchor(),
+                    &pem,
+                    &engine.identities.current().chain,
+                )
             }),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the revocation list could not be fetched");
@@ -323,6 +339,7 @@ fn read_identity(table: &HospitalTable) -> Result<HospitalIdentity, StartError> 
         signing: files::read_signing_key(&table.keys.join("signing.key"))?,
         hpke: files::read_hpke_key(&table.keys.join("consent.key"))?,
         chain: files::read_chain(&table.keys.join("signing.pem"))?,
+        change: None,
     })
 }
 

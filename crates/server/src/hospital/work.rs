@@ -239,7 +239,7 @@ impl Worker {
             if now.state != SourceState::Granted || now.session != case.session {
                 return Ok(());
             }
-            let (case, effects) = engine.as_source("Manifest", |s| s.handle_staged(now, &staged))?;
+            let (case, effects) = engine.as_source("Manifest", now.own, |s| s.handle_staged(now, &staged))?;
             let blobs = blob_items(engine, &case).await?;
             let ops = self.split(blobs).await?;
             engine.save_source("lodged", &case, Expect::Version(version), ops, effects).await
@@ -287,7 +287,7 @@ impl Worker {
             if case.state != SourceState::Granted {
                 return Ok(());
             }
-            let (case, effects) = self.engine.as_source("Refusal", |s| s.abort(case, code));
+            let (case, effects) = self.engine.as_source("Refusal", case.own, |s| s.abort(case, code));
             self.engine.save_source("aborted", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -300,7 +300,7 @@ impl Worker {
         if case.state != DestinationState::Receiving {
             return Ok(());
         }
-        let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
+        let (_, manifest) = engine.as_destination("Manifest", case.own, |d| d.manifest_of(&case))?;
         let root = match engine.shelf.delivered(&manifest).await {
             Ok(None) => self.fetch(&case, &manifest).await,
             other => other.map_err(refused),
@@ -318,7 +318,8 @@ impl Worker {
             if now.state != DestinationState::Receiving || now.session != case.session {
                 return Ok(());
             }
-            let (case, effects) = engine.as_destination("DeliveryReceipt", |d| d.handle_delivered(now, &root))?;
+            let (case, effects) =
+                engine.as_destination("DeliveryReceipt", now.own, |d| d.handle_delivered(now, &root))?;
             engine.save_destination("delivered", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -330,7 +331,7 @@ impl Worker {
             if case.state != DestinationState::Receiving {
                 return Ok(());
             }
-            let (case, effects) = self.engine.as_destination("Refusal", |d| d.give_up(case, code));
+            let (case, effects) = self.engine.as_destination("Refusal", case.own, |d| d.give_up(case, code));
             self.engine.save_destination("gave-up", &case, Expect::Version(version), Vec::new(), effects).await
         })
         .await
@@ -391,7 +392,7 @@ impl Worker {
             }
             if waited > ASK_AGAIN {
                 waited = Duration::ZERO;
-                let ask = self.engine.as_destination("TransferRequest", |d| d.ask(case));
+                let ask = self.engine.as_destination("TransferRequest", case.own, |d| d.ask(case));
                 self.engine.commit("asked-again", &case.proof.0, Vec::new(), vec![once(ask)]).await?;
             }
         }
@@ -404,19 +405,22 @@ impl Worker {
         if case.state != DestinationState::KeyHeld {
             return Ok(());
         }
-        let (_, manifest) = engine.as_destination("Manifest", |d| d.manifest_of(&case))?;
+        let (_, manifest) = engine.as_destination("Manifest", case.own, |d| d.manifest_of(&case))?;
         let secret = engine.one_time_key(&case.session.0)?;
-        let keys = secret.and_then(|secret| engine.as_destination("KeyRelease", |d| d.stream_keys(&case, &secret)));
+        let keys =
+            secret.and_then(|secret| engine.as_destination("KeyRelease", case.own, |d| d.stream_keys(&case, &secret)));
         let Some(keys) = keys else {
             // The key was released and can no longer be opened (this store was restored from a backup): say so, signed.
             let filing =
                 Filing { detail: rejection_detail(&manifest, Code::SessionLost), outcome: OutcomeClass::Rejected };
-            let (case, effects) = engine.as_destination("ImportReceipt", |d| d.handle_filed(case, &filing))?;
+            let (case, effects) =
+                engine.as_destination("ImportReceipt", case.own, |d| d.handle_filed(case, &filing))?;
             return engine.save_destination("unreadable", &case, Expect::Version(version), Vec::new(), effects).await;
         };
         let on = self.stages.on(id, "filing");
         let result = engine.shelf.file(&case, &manifest, keys, engine.party.backend.clone(), on).await?;
-        let (case, effects) = engine.as_destination("ImportReceipt", |d| d.handle_filed(case, &result.filing))?;
+        let (case, effects) =
+            engine.as_destination("ImportReceipt", case.own, |d| d.handle_filed(case, &result.filing))?;
         engine.save_destination("filed", &case, Expect::Version(version), result.ops, effects).await
     }
 

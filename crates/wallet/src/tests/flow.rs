@@ -129,16 +129,29 @@ fn a_case_that_is_over_keeps_no_secret_and_hears_that_its_proof_is_spent() {
 fn preview_and_voucher_use_mailboxes_that_nobody_saw_before() {
     let mut world = World::new();
     let mut wallet = registered(&mut world);
-    let first = wallet.preview(NOW, &a()).unwrap();
-    let second = wallet.preview(NOW, &a()).unwrap();
+    let first = wallet.ask(NOW, &a(), world::preview_all()).unwrap();
+    let second = wallet.ask(NOW, &a(), world::preview_all()).unwrap();
     assert_ne!(first.answer, second.answer);
     let letters = post_all(&mut world, &mut wallet);
     let received = deliver(&mut wallet, &letters);
     assert!(
-        matches!(&received[..], [Received::Preview { inventory, .. }, _] if inventory[0].count == 1),
+        matches!(&received[..], [Received::Preview { preview, .. }, _] if preview.held[0].count == 1),
         "{received:?}"
     );
     assert!(wallet.watches().is_empty());
+}
+
+#[test]
+fn a_hospitals_new_keys_are_pinned_on_the_word_of_the_old_and_cases_go_on_under_these() {
+    let mut world = World::new();
+    let (mut wallet, _) = presented(&mut world);
+    let old = wallet.contacts()[0].keys.clone();
+    let new = world.replace_keys(&a());
+    wallet.ask(NOW, &a(), world::preview_all()).unwrap();
+    let letters = post_all(&mut world, &mut wallet);
+    deliver(&mut wallet, &letters);
+    assert_eq!(wallet.contacts()[0].keys, new);
+    assert_eq!(wallet.cases()[0].source.keys, old, "what began under the old keys ends under them");
 }
 
 #[test]
@@ -237,7 +250,7 @@ fn steps_that_make_no_sense_are_refused_and_change_nothing() {
         assert!(matches!(wallet.delegate(NOW, &a(), &b(), wish), Err(WalletError::Window { max_days: 90 })));
     }
     let later = NOW.plus(6 * 365 * 86_400);
-    assert!(matches!(wallet.preview(later, &a()), Err(WalletError::RegistrationExpired(_))));
+    assert!(matches!(wallet.ask(later, &a(), world::preview_all()), Err(WalletError::RegistrationExpired(_))));
     assert!(matches!(wallet.consent(NOW, CaseNumber(1)), Err(WalletError::UnknownCase(_))));
     assert_eq!((wallet.watches().len(), wallet.cases().len()), (before, 0));
     let (number, _) = wallet.delegate(NOW, &a(), &b(), wish()).unwrap();

@@ -9,7 +9,7 @@ use waybill_crypto::certificate::{
     Crl, Issuer, KeySigner, PartyName, Profile, RootKey, Subject, TrustAnchor, issue_root,
 };
 use waybill_crypto::commitment::{Commitment, Opening};
-use waybill_crypto::keys::{Digest, Ed25519SecretKey, VerifyingKey};
+use waybill_crypto::keys::{Digest, Ed25519SecretKey, HospitalKeys, VerifyingKey};
 use waybill_crypto::passphrase::Cost;
 use waybill_crypto::portable::Portable;
 use waybill_protocol::authority::{Authority, AuthorityCase, AuthorityKeys};
@@ -19,9 +19,9 @@ use waybill_protocol::log::note::assemble;
 use waybill_protocol::log::tiles::{LogEdge, TileKind, TileSet};
 use waybill_protocol::log::{Checkpoint, CheckpointPolicy, KeyName, LogEvidence, NoteKeyKind, NoteSigner, leaf_entry};
 use waybill_protocol::messages::{
-    AuthorityStatement, AuthorityStatementBody, Chain, DelegationBody, ImportReceipt, KeyLodgement, OutcomeClass,
-    Purpose, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, Relation, RevocationBody, SUITE,
-    Standing, TypeCount,
+    AuthorityStatement, AuthorityStatementBody, Chain, DelegationBody, ImportReceipt, KeyLodgement, LoginOutcome,
+    OutcomeClass, Preview, Purpose, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, RevocationBody,
+    SUITE, Standing, TypeCount,
 };
 use waybill_protocol::migration::{AuthorityState, Effect, Leaf, Post, Recipient};
 use waybill_protocol::patient::Enrolment;
@@ -32,7 +32,9 @@ use waybill_protocol::signed::{Signed, SignedBytes};
 use waybill_protocol::source::RECEIPT_COMMITMENT;
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+use waybill_record::hides::Hides;
 use waybill_record::loss::LossReport;
+use waybill_record::scope::Scope;
 
 use crate::state::{Errand, Party};
 use crate::trust::TrustSettings;
@@ -122,7 +124,8 @@ impl World {
         let hospitals = [a(), b()].map(|id| {
             let signing = backend.generate_signing_key();
             let chain = chain(Profile::HospitalSigning, id.as_str(), signing.public());
-            let identity = HospitalIdentity { id: id.clone(), signing, hpke: backend.generate_hpke_key(), chain };
+            let identity =
+                HospitalIdentity { id: id.clone(), signing, hpke: backend.generate_hpke_key(), chain, change: None };
             let mailbox = format!("https://{id}/mailbox/{}", "0".repeat(64));
             let code = Nonce::random(&*backend);
             (id, Hospital { identity, mailbox, registered: None, code, presented: Vec::new() })
@@ -229,8 +232,7 @@ impl World {
         let registrar = Registrar { ctx: Ctx { now: NOW, backend: &*backend }, hospital: &at.identity };
         let sealed: SealedBytes = parcel.open(Kind::Registration, "registration").unwrap();
         let opened = registrar.open_registration(&sealed).unwrap();
-        let code =
-            EnrolmentCode { local: LocalPatient("p1".to_owned()), relation: Relation::OneSelf, expires: NOW.plus(600) };
+        let code = EnrolmentCode::for_oneself(LocalPatient("p1".to_owned()), NOW.plus(600));
         let (registered, effects) = registrar.handle_registration(&opened, Some(&code), at.registered.clone()).unwrap();
         at.registered = Some(registered);
         letters(effects)
@@ -243,9 +245,22 @@ impl World {
         let login = registrar.verify_login(registrar.open_login(&sealed).unwrap(), at.registered.as_ref()).unwrap();
         let outcome = match login.purpose() {
             Purpose::Voucher { .. } => registrar.issue_voucher(&login).unwrap(),
-            _ => Registrar::preview(vec![TypeCount { resource_type: "Patient".to_owned(), count: 1, size_bytes: 9 }]),
+            _ => LoginOutcome::Preview { preview: preview() },
         };
         letters(vec![registrar.answer_login(&login, outcome).unwrap()])
+    }
+
+    /// A hospital changes its keys; whoever still pins the old ones is answered under them and told.
+    pub fn replace_keys(&mut self, id: &HospitalId) -> HospitalKeys {
+        let backend = self.backend.clone();
+        let new = HospitalKeys {
+            signing: backend.generate_signing_key().public().clone(),
+            hpke: *backend.generate_hpke_key().public(),
+        };
+        let ctx = Ctx { now: NOW, backend: &*backend };
+        let identity = &mut self.hospitals.get_mut(id).unwrap().identity;
+        identity.change = Some(identity.sign_change(&ctx, new.clone()));
+        new
     }
 
     fn present(&mut self, id: &HospitalId, parcel: &Parcel) -> Vec<Letter> {
@@ -405,4 +420,23 @@ fn letters(effects: Vec<Effect>) -> Vec<Letter> {
         _ => None,
     });
     posts.collect()
+}
+
+fn preview() -> Preview {
+    Preview {
+        at: NOW,
+        held: vec![TypeCount { resource_type: "Patient".to_owned(), count: 1, size_bytes: 9 }],
+        offered: Vec::new(),
+        kept: Vec::new(),
+        hidden: Vec::new(),
+        warnings: Vec::new(),
+        pending: Vec::new(),
+        stream_bytes: 16,
+        largest_bytes: 1 << 30,
+    }
+}
+
+/// The question that the whole record would travel.
+pub fn preview_all() -> Purpose {
+    Purpose::Preview { scope: Scope::full(), hides: Hides::default() }
 }

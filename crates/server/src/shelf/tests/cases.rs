@@ -1,7 +1,7 @@
 //! The doors through which a case reaches the shelf: a grant or a manifest of another case opens neither.
 
 use super::*;
-use waybill_crypto::keys::HospitalKeys;
+use waybill_crypto::keys::{Digest, HospitalKeys, KeyId, Thumb};
 use waybill_protocol::destination::DestinationCase;
 use waybill_protocol::ids::Nonce;
 use waybill_protocol::log::LogEvidence;
@@ -58,6 +58,9 @@ fn source_case(number: u8, local: &LocalPatient, scope: &Scope) -> SourceCase {
         known: None,
         redeemed_at: NOW,
         chain: None,
+        own: Thumb(Digest([0; 32])),
+        consent_key: KeyId([0; 16]),
+        review_by: None,
         destination_keys: keys,
     }
 }
@@ -85,6 +88,7 @@ fn destination_case(name: &str, number: u8, local: &LocalPatient, scope: &Scope)
         revealed_key: None,
         reply_to: None,
         source_chain: None,
+        own: Thumb(Digest([0; 32])),
         source_keys: keys,
     }
 }
