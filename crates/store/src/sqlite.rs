@@ -74,13 +74,7 @@ impl SqliteStore {
         let (requests, incoming) = mpsc::channel(QUEUE_BATCHES);
         let writer = writer::Writer::new(connection, writing(&path, &options), Arc::clone(&changes));
         let task = tokio::spawn(writer.run(incoming));
-        Ok(Self {
-            readers,
-            requests: Mutex::new(Some(requests)),
-            task: Mutex::new(Some(task)),
-            changes,
-            folder,
-        })
+        Ok(Self { readers, requests: Mutex::new(Some(requests)), task: Mutex::new(Some(task)), changes, folder })
     }
 
     /// Commits what was handed in before, then closes the file; later calls fail with `Closed`.

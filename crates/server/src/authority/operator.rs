@@ -14,7 +14,7 @@ use waybill_protocol::authority::AuthorityCase;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::log::CheckpointPolicy;
 use waybill_protocol::messages::Standing;
-use waybill_store::{Key, Objects, SqliteStore, Space};
+use waybill_store::{Key, Objects, Space, SqliteStore};
 
 use super::engine::{Engine, read};
 use super::http::DirectoryEntry;
@@ -287,7 +287,8 @@ pub struct BackupMade {
 }
 
 async fn make_backup(State(operator): Shared, body: Bytes) -> Result<Json<BackupMade>, Problem> {
-    let asked: BackupRequest = serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected to: a folder"))?;
+    let asked: BackupRequest =
+        serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected to: a folder"))?;
     let unusable = |detail: String| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "backup-failed", "the backup was not made").with_detail(detail)
     };

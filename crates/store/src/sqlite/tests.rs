@@ -338,7 +338,8 @@ proptest! {
 #[tokio::test]
 async fn a_copy_made_while_in_use_is_whole_and_a_dump_shows_every_value() {
     let place = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(DataFolder::open(&place.path().join("a")).unwrap(), SqliteOptions::default()).await.unwrap();
+    let store =
+        SqliteStore::open(DataFolder::open(&place.path().join("a")).unwrap(), SqliteOptions::default()).await.unwrap();
     let key = Key::build().text("k").done();
     let large = vec![0x5a; 20_000];
     store.commit(Batch::new("test").put(Space::Case, key.clone(), large.clone(), Expect::Absent)).await.unwrap();
