@@ -2,11 +2,14 @@
 
 mod authority;
 mod hospital;
+mod patient;
 
 pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
 pub use hospital::{AtHospital, HospitalCommand, StaffRole};
+pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -49,6 +52,13 @@ pub enum Command {
     /// A hospital: keys, records, patients, cases, server.
     #[command(subcommand)]
     Hospital(HospitalCommand),
+    /// The patient: wallet, hospitals, migrations, receipts.
+    Patient(PatientArgs),
+}
+
+/// Reads a span of time such as `30s`, `10m`, `2h`, `7d`.
+fn span(text: &str) -> Result<Duration, String> {
+    crate::when::span(text).ok_or_else(|| "write a number with s, m, h, d or w, such as 30s or 7d".to_owned())
 }
 
 pub(crate) const SCOPE_HELP: &str = "Clauses joined by `;`, all of which must hold:

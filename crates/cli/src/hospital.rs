@@ -6,10 +6,13 @@ use clap::ValueEnum as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use waybill_crypto::native::Native;
+use waybill_protocol::ids::Timestamp;
 use waybill_protocol::patient::Enrolment;
+use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::from_cbor;
+use waybill_server::clock::{Clock as _, SystemClock};
 use waybill_server::files;
-use waybill_server::hospital::{self, HospitalConfig, HospitalServer};
+use waybill_server::hospital::{self, HospitalConfig, HospitalServer, key_change};
 use waybill_server::mailbox::{MailboxId, MailboxUrl};
 use waybill_wallet::{enrolment_text, qr_terminal};
 
@@ -46,6 +49,13 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
                 &json!({ "enrolled": true }),
                 "the certificates are in place; start the hospital with `hospital serve`",
             );
+            Ok(Exit::Success)
+        }
+        HospitalCommand::ChangeKeys { folder } => {
+            let requests = change_keys(&folder)?;
+            console.say(format!("New keys and requests are in {}. For the authority:", requests.display()));
+            console.say("  tls.csr, signing.csr; then `hospital enrol` with that folder, and start the server again");
+            console.json(&json!({ "requests": requests }));
             Ok(Exit::Success)
         }
         HospitalCommand::Serve(args) => serve(&args).await,
@@ -155,11 +165,37 @@ pub fn init(folder: &Path, settings: &Settings, root: &Path) -> Result<String, F
     Ok(mailbox.to_string())
 }
 
-/// Takes the chains that the authority gave back.
+/// The hospital's name, as its configuration has it.
+fn name_of(folder: &Path) -> Result<String, Failure> {
+    let config: HospitalConfig = waybill_server::config::load(&folder.join(CONFIG))
+        .map_err(|e| Failure::usage("the hospital's configuration cannot be used").caused_by(e))?;
+    Ok(config.hospital.name)
+}
+
+/// Makes new keys and requests beside the old; gives the folder of the requests.
+///
+/// # Errors
+/// [`Failure`]; keys of an unfinished change are not overwritten.
+pub fn change_keys(folder: &Path) -> Result<PathBuf, Failure> {
+    key_change::prepare(&folder.join("keys"), &name_of(folder)?, &Native).map_err(start_failure)
+}
+
+/// Takes the chains that the authority gave back; with new keys beside them, these as well.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn enrol(folder: &Path, certificates: &Path) -> Result<(), Failure> {
+    let keys = folder.join("keys");
+    if key_change::is_prepared(&keys) {
+        for file in ["tls.pem", "signing.pem"] {
+            let (from, to) = (certificates.join(file), keys.join("next").join(file));
+            if from != to && from.exists() {
+                copy(&from, &to)?;
+            }
+        }
+        let ctx = Ctx { now: Timestamp(SystemClock.now_seconds()), backend: &Native };
+        return key_change::adopt(&keys, &name_of(folder)?, &ctx).map_err(start_failure);
+    }
     for file in ["tls.pem", "signing.pem"] {
         let (from, to) = (certificates.join(file), folder.join("keys").join(file));
         if from != to {

@@ -2,6 +2,7 @@
 //!
 //! - [`args`]: what can be typed
 //! - [`serve`]: the server processes; [`authority`], [`witness`], [`relay`], [`hospital`]: what their operators do
+//! - [`patient`]: what a patient does, with [`courier`] to carry it
 //! - [`demo`]: a whole network, real processes and a real migration
 //! - [`verify`]: evidence, read aloud
 
@@ -14,10 +15,13 @@ pub mod demo;
 pub mod failure;
 pub mod hospital;
 pub mod inputs;
+pub mod network_file;
+pub mod patient;
 pub mod relay;
 pub mod sample;
 pub mod serve;
 pub mod verify;
+pub mod when;
 pub mod witness;
 
 use std::process::ExitCode;
@@ -57,5 +61,6 @@ async fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
         Command::Witness(command) => witness::run(command, console).await,
         Command::Relay(command) => relay::run(command, console).await,
         Command::Hospital(command) => hospital::run(command, console).await,
+        Command::Patient(args) => patient::run(args, console).await,
     }
 }

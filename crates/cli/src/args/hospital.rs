@@ -72,6 +72,14 @@ pub enum HospitalCommand {
         #[arg(long, value_name = "DIR")]
         certificates: PathBuf,
     },
+    /// Make new signing and consent keys and the requests for their certificates; `enrol` takes them into use.
+    ///
+    /// The old keys stay usable for what patients began under them, and tell them the new ones. Keys that may have been stolen are not
+    /// changed but revoked: whoever holds one could name its successor.
+    ChangeKeys {
+        /// The hospital's folder.
+        folder: PathBuf,
+    },
     /// Run the hospital.
     Serve(ServeArgs),
     /// Load records into the running hospital.

@@ -7,3 +7,6 @@ mod common;
 mod demo;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod patient;
+mod phoneless;
+mod scene;

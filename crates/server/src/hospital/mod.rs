@@ -7,6 +7,7 @@ pub mod directory;
 pub mod engine;
 pub mod identities;
 pub mod inputs;
+pub mod key_change;
 pub mod onetime;
 pub mod work;
 
@@ -25,7 +26,6 @@ use waybill_crypto::metered::Meter;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::log::{CheckpointPolicy, LogError, NoteKey};
 use waybill_protocol::messages::AuthorityStatementBody;
-use waybill_protocol::registrar::HospitalIdentity;
 use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::from_cbor;
 use waybill_store::{DataFolder, FileObjects, SqliteOptions, SqliteStore};
@@ -207,7 +207,8 @@ impl HospitalServer {
     ) -> Result<Self, StartError> {
         let table = &config.hospital;
         let bad = |what: &dyn std::fmt::Display| StartError::Config(what.to_string());
-        let identity = read_identity(table)?;
+        let identity = key_change::read(&table.keys, &table.name)?;
+        let replaced = key_change::read_replaced(&table.keys, &table.name)?;
         let tls = TlsFiles {
             root: config.authority.root.clone(),
             identity: Some(IdentityFiles { certificate: table.keys.join("tls.pem"), key: table.keys.join("tls.key") }),
@@ -253,7 +254,7 @@ impl HospitalServer {
             .map_err(|source| FileError::Io { path: table.one_time.clone(), source })?;
         let engine = Engine {
             party,
-            identities: Identities::new(identity, Vec::new()),
+            identities: Identities::new(identity, replaced),
             review_seconds: table.review_days.saturating_mul(86_400),
             shelf,
             one_time,
@@ -331,16 +332,6 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
             Err(error) => tracing::error!(%error, "the fetched revocation list is refused"),
         }
     }
-}
-
-fn read_identity(table: &HospitalTable) -> Result<HospitalIdentity, StartError> {
-    Ok(HospitalIdentity {
-        id: HospitalId::parse(&table.name).map_err(|e| StartError::Config(e.to_string()))?,
-        signing: files::read_signing_key(&table.keys.join("signing.key"))?,
-        hpke: files::read_hpke_key(&table.keys.join("consent.key"))?,
-        chain: files::read_chain(&table.keys.join("signing.pem"))?,
-        change: None,
-    })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
