@@ -88,19 +88,9 @@ impl Reader {
     }
 
     async fn from_folder(folder: &Path) -> Result<(String, std::path::PathBuf, String, Vec<String>, usize), Failure> {
-        let config: AuthorityConfig = config::load(&folder.join(CONFIG)).map_err(|e| {
-            Failure::environment("the configuration cannot be read", e)
-                .hint("name the authority's folder, or give --url, --root, --log and --witness")
-        })?;
-        let door = admin(folder);
-        let overview: Overview = door.read("/overview").await?;
-        let status: serde_json::Value = door.read("/status").await?;
-        let host = match config.server.public_hosts.first() {
-            Some(host) => host.clone(),
-            None => status["address"].as_str().unwrap_or_default().to_owned(),
-        };
+        let (config, url, log) = public_view(folder).await?;
         let witnesses = config.authority.witnesses.iter().map(|w| w.key.clone()).collect();
-        Ok((format!("https://{host}"), config.server.root, overview.log.key, witnesses, config.authority.quorum))
+        Ok((url, config.server.root, log, witnesses, config.authority.quorum))
     }
 
     async fn page(&self, path: &str) -> Result<Bytes, Failure> {
@@ -141,6 +131,20 @@ impl Reader {
         }
         Ok(entries)
     }
+}
+
+/// The configuration, the URL and the log's verifier key of an authority that runs from a folder.
+pub(super) async fn public_view(folder: &Path) -> Result<(AuthorityConfig, String, String), Failure> {
+    let config: AuthorityConfig = config::load(&folder.join(CONFIG))
+        .map_err(|e| Failure::environment("the configuration cannot be read", e).hint("name the authority's folder"))?;
+    let door = admin(folder);
+    let overview: Overview = door.read("/overview").await?;
+    let status: serde_json::Value = door.read("/status").await?;
+    let host = match config.server.public_hosts.first() {
+        Some(host) => host.clone(),
+        None => status["address"].as_str().unwrap_or_default().to_owned(),
+    };
+    Ok((config, format!("https://{host}"), overview.log.key))
 }
 
 async fn list(reader: &Reader, args: &LogArgs, console: &Console) -> Result<Exit, Failure> {

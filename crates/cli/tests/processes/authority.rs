@@ -60,7 +60,7 @@ async fn an_authority_restored_from_an_old_copy_refuses_to_serve() {
     assert_eq!(after["since"], before["size"]);
     assert!(after["size"].as_u64() > before["size"].as_u64() && after["tiles_compared"].as_u64() > Some(0));
     let status = operator(&["status", &desk]);
-    assert_eq!((&status["cases"], &status["witnesses"][0]["unreachable"]), (&json!({ "closed": 2 }), &Value::Null));
+    assert_eq!((&status["cases"], &status["witnesses"][0]["unreachable"]), (&json!({ "filed": 2 }), &Value::Null));
     assert_eq!(status["log"]["cosigned_size"], after["size"]);
 
     scene.network.authority.kill().unwrap();
@@ -83,6 +83,39 @@ async fn an_authority_restored_from_an_old_copy_refuses_to_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hospital_renews_its_certificates_while_it_runs_and_only_for_its_own_keys() {
+    let scene = Scene::new(&["--resources", "20", "--attachments", "0"]).await;
+    let home = scene.network.folder().join("authority");
+    let desk = text(&home).to_owned();
+    let a = scene.network.admin("hospital-a");
+    let keys = scene.network.folder().join("hospital-a/keys");
+    let read = |name: &str| std::fs::read(keys.join(name)).unwrap();
+    let before = ["tls.pem", "signing.pem", "tls.key", "signing.key"].map(read);
+    let look = async || a.post::<Value>("/renewal", &json!({})).await.unwrap();
+    assert_eq!(look().await["renewal"], "asked");
+    assert_eq!(look().await["renewal"], "asked", "the desk has not answered");
+    let suspended = operator(&["suspend-hospital", "hospital-a.example", "--folder", &desk]);
+    assert_eq!(suspended["standing"], "suspended");
+    a.post::<Value>("/renewal", &json!({})).await.expect_err("a suspended hospital renews nothing");
+    operator(&["resume-hospital", "hospital-a.example", "--folder", &desk]);
+    let pass = operator(&["renew", &desk]);
+    assert_eq!(pass["hospitals"], json!([{ "hospital": "hospital-a.example", "renewed": true, "reason": null }]));
+    assert_eq!(look().await["renewal"], "renewed");
+    let after = ["tls.pem", "signing.pem", "tls.key", "signing.key"].map(read);
+    assert!(before[0] != after[0] && before[1] != after[1], "both chains are new");
+    assert_eq!((&before[2], &before[3]), (&after[2], &after[3]), "the keys are not");
+    // What the old certificate's serial was is on the list now: what goes on working is the renewed one.
+    let old = scene.path("old.pem");
+    for chain in &before[..2] {
+        std::fs::write(&old, chain).unwrap();
+        operator(&["crl", &desk, "--revoke", text(&old)]);
+    }
+    scene.wallet("wallet", &[]);
+    migrate(&scene, "wallet", &[]);
+    scene.network.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn standing_is_changed_and_certificates_are_renewed_and_revoked_by_command() {
     let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
     let home = scene.network.folder().join("authority");
@@ -93,6 +126,12 @@ async fn standing_is_changed_and_certificates_are_renewed_and_revoked_by_command
         hospitals.iter().find(|h| h["id"] == name).unwrap()["standing"].as_str().unwrap().to_owned()
     };
     let b = "hospital-b.example";
+    let network = scene.path("by-authority.toml");
+    let written = operator(&["network", &desk, "--out", text(&network)]);
+    let by_network = scene.network.network_file().unwrap();
+    let read = waybill_cli::network_file::NetworkFile::read(&network).unwrap();
+    assert_eq!(written["fingerprint"], by_network.fingerprint().unwrap());
+    assert_eq!(read, waybill_cli::network_file::NetworkFile { mailbox: None, ..by_network });
     operator(&["suspend-hospital", b, "--folder", &desk]);
     assert_eq!(standing(b), "suspended");
     operator(&["resume-hospital", b, "--folder", &desk]);

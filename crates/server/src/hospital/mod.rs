@@ -9,6 +9,7 @@ pub mod identities;
 pub mod inputs;
 pub mod key_change;
 pub mod onetime;
+pub mod renewal;
 pub mod work;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ use directory::Directory;
 use engine::Engine;
 use identities::Identities;
 use onetime::OneTimeKeys;
+use renewal::Renewal;
 use work::{Stages, Worker};
 
 /// The largest page of the authority that is read at start. Units: bytes.
@@ -185,6 +187,7 @@ pub struct HospitalServer {
     inbox: Arc<RemoteInbox>,
     client: MailboxClient,
     directory: Arc<Directory>,
+    renewal: Arc<Renewal>,
     statement: AuthorityStatementBody,
     store: Arc<SqliteStore>,
     socket: AdminSocket,
@@ -214,7 +217,8 @@ impl HospitalServer {
             identity: Some(IdentityFiles { certificate: table.keys.join("tls.pem"), key: table.keys.join("tls.key") }),
             crl: None,
         };
-        let http = HttpClient::new(ClientTls::load(tls)?, ClientOptions::default());
+        let tls = ClientTls::load(tls)?;
+        let http = HttpClient::new(tls.clone(), ClientOptions::default());
         let directory =
             Arc::new(Directory::new(http.clone(), &config.authority.url, clock.clone(), table.relays.clone()));
         let fetch = |path: &'static str| {
@@ -262,6 +266,13 @@ impl HospitalServer {
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
         };
+        let renewal = Arc::new(Renewal {
+            engine: engine.clone(),
+            http: http.clone(),
+            tls,
+            keys: table.keys.clone(),
+            authority: config.authority.url.clone(),
+        });
         let client = MailboxClient::new(http, backend, clock.clone());
         let key = Arc::new(files::read_signing_key(&table.keys.join("mailbox.key"))?);
         let url: MailboxUrl = table.mailbox.parse().map_err(|e| bad(&e))?;
@@ -270,17 +281,18 @@ impl HospitalServer {
             .create()
             .await
             .map_err(|e| bad(&format!("the mailbox {} cannot be made: {}", table.mailbox, chain(&e))))?;
-        Ok(Self { engine, inbox, client, directory, statement, store, socket, meter, shutdown })
+        Ok(Self { engine, inbox, client, directory, renewal, statement, store, socket, meter, shutdown })
     }
 
     /// Works until the shutdown signal.
     pub async fn run(self) {
-        let Self { engine, inbox, client, directory, statement, store, socket, meter, shutdown } = self;
+        let Self { engine, inbox, client, directory, renewal, statement, store, socket, meter, shutdown } = self;
         let (tasks, stages) = (TaskTracker::new(), Stages::default());
         let mailbox = inbox.url().to_string();
         let admin = admin::router(Admin { engine: engine.clone(), stages: stages.clone(), mailbox, statement })
             .merge(costs::router(meter, vec![client.http().counters()]))
             .merge(costs::parcels(client.journal()))
+            .merge(renewal::router(renewal.clone()))
             .merge(health(store.clone(), shutdown.clone()));
         let sender = Arc::new(Sender {
             store: engine.party.store.clone(),
@@ -295,6 +307,7 @@ impl HospitalServer {
         tasks.spawn(worker.run(shutdown.clone()));
         tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
+        tasks.spawn(renewal::run(renewal, shutdown.clone()));
         tasks.spawn(renew_crl(engine.clone(), directory, shutdown.clone()));
         tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine)), shutdown.clone()));
         tasks.close();
