@@ -1,11 +1,13 @@
 //! What can be typed; the parties' own commands are in the modules.
 
+mod attack;
 mod authority;
 mod hospital;
 mod patient;
 
+pub use attack::AttackArgs;
 pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
-pub use hospital::{AtHospital, HospitalCommand, StaffRole};
+pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a whole network on this machine and migrate records through it, before your eyes.
     Demo(DemoArgs),
+    /// Attack a network of real processes, attack by attack, each beside its unattacked twin.
+    Attack(AttackArgs),
     /// Judge a file of evidence offline: which sentence of the case is proven by which signature.
     Verify(VerifyArgs),
     /// Write generated patients (FHIR R4), the same for the same seed.

@@ -4,10 +4,12 @@
 //! - [`serve`]: the server processes; [`authority`], [`witness`], [`relay`], [`hospital`]: what their operators do
 //! - [`patient`]: what a patient does, with [`courier`] to carry it
 //! - [`demo`]: a whole network, real processes and a real migration
+//! - [`attack`]: the same network under attack
 //! - [`verify`]: evidence, read aloud
 
 pub mod admin;
 pub mod args;
+pub mod attack;
 pub mod authority;
 pub mod console;
 pub mod courier;
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
 async fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, console).await,
+        Command::Attack(args) => attack::run(args, console).await,
         Command::Verify(args) => verify::run(&args, console),
         Command::Sample(args) => sample::run(&args, console),
         Command::Authority(command) => authority::run(command, console).await,

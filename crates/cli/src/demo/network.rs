@@ -21,7 +21,8 @@ pub const HOSPITAL_A: &str = "hospital-a.example";
 /// Hospital B's name: the destination.
 pub const HOSPITAL_B: &str = "hospital-b.example";
 const RELAY: &str = "relay.example";
-const WITNESS: &str = "witness.example";
+/// The witness's name.
+pub const WITNESS: &str = "witness.example";
 
 /// A running network.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod authority;
 mod commands;
 mod common;
 mod demo;
+mod hospital;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod patient;

@@ -78,9 +78,12 @@ impl Scene {
         let half: Value = admin.post("/attestations?user=first-registrar", &wish).await.unwrap();
         let number = half["attestation"].as_str().unwrap();
         let path = format!("/attestations/{number}?user=second-registrar");
-        let whole: Value = admin.post(&path, &json!({ "form": form })).await.unwrap();
-        let bytes = hex::decode(whole["enrolment"].as_str().unwrap()).unwrap();
-        enrolment_text(&from_cbor("enrolment", &bytes, bytes.len()).unwrap())
+        code_text(&admin.post(&path, &json!({ "form": form })).await.unwrap())
+    }
+
+    /// The one-time code for a key with limits, as the hospital's registrar wishes it.
+    pub async fn limited_code(&self, hospital: &str, wish: &Value) -> String {
+        code_text(&self.network.admin(hospital).post("/enrolment-codes", wish).await.unwrap())
     }
 
     /// Registers the patient at B's counter as a new local patient; without what is left out, B cannot be sure who it is.
@@ -161,6 +164,11 @@ pub fn patient_command(wallet: &Path) -> Command {
     let mut command = Command::new(program());
     command.arg("patient").env("WAYBILL_WALLET", wallet).env("WAYBILL_PASSPHRASE", PASSPHRASE).stdin(Stdio::null());
     command
+}
+
+fn code_text(answer: &Value) -> String {
+    let bytes = hex::decode(answer["enrolment"].as_str().unwrap()).unwrap();
+    enrolment_text(&from_cbor("enrolment", &bytes, bytes.len()).unwrap())
 }
 
 /// A command under way; killed when dropped.
