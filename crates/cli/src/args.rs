@@ -6,7 +6,7 @@ mod hospital;
 mod patient;
 
 pub use attack::AttackArgs;
-pub use authority::{AuthorityCommand, RelayCommand, WitnessCommand};
+pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
 pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
@@ -152,9 +152,12 @@ pub enum Form {
 /// How a server process runs.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The configuration file.
+    /// The server's folder, where its configuration file lies.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The configuration file, when it is not the usual one of the folder.
     #[arg(long, value_name = "TOML")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Stop when standard input closes: for a parent process that wants no orphans.
     #[arg(long)]
     pub supervised: bool,

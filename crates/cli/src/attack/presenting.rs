@@ -115,7 +115,8 @@ async fn no_presentation(scene: &mut Scene) -> Result<Finding, Failure> {
     // A knows no pseudonym of B's: it makes one up, and signs with its own key.
     let authority = Authority::take(scene)?;
     let mut minted = patient.draft(Scope::full(), Hides::default());
-    minted.bundle = Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(Digest([5; 32])), true));
+    minted.bundle =
+        Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(Digest([5; 32])), true));
     let consent = seal_consent(patient.consent(&minted), &a.identity.signing, &patient.a)?;
     let mut presentation = patient.presentation(&minted, consent.digest());
     presentation.pid = waybill_crypto::pseudonym::Pseudonym(opening().0);

@@ -252,7 +252,9 @@ impl Scene {
         let crl = Crl::parse_and_verify(&Native, &crl.or_fail("no revocation list")?, &issuer);
         let name = HospitalId::parse(AUTHORITY).expect("the authority's name is well formed");
         let mut trust = Trust::new(name, anchor, self.network.policy()?, crl.or_fail("the revocation list is none")?);
-        trust.accept_statement(&self.ctx(), &self.statement().await?).or_fail("the authority's statement is refused")?;
+        trust
+            .accept_statement(&self.ctx(), &self.statement().await?)
+            .or_fail("the authority's statement is refused")?;
         Ok(trust)
     }
 

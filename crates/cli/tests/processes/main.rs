@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene shall say where")]
 
+mod authority;
 mod commands;
 mod common;
 mod demo;

@@ -14,6 +14,7 @@ pub mod inputs;
 pub mod key_change;
 pub mod onetime;
 pub mod preflight;
+pub mod renewal;
 pub mod staff;
 pub mod work;
 
@@ -38,7 +39,7 @@ use waybill_protocol::wire::from_cbor;
 use waybill_store::{DataFolder, FileObjects, SqliteOptions, SqliteStore};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig};
 use crate::costs;
 use crate::files::{self, FileError};
 use crate::mailbox::{Inbox, MailboxClient, MailboxUrl, RemoteInbox, receive_loop};
@@ -56,6 +57,7 @@ use directory::Directory;
 use engine::Engine;
 use identities::Identities;
 use onetime::OneTimeKeys;
+use renewal::Renewal;
 use staff::{LocalUsers, Staff, StaffTable};
 use work::{Stages, Worker};
 
@@ -148,6 +150,10 @@ impl AuthorityTable {
     }
 }
 
+impl ConfigFile for HospitalConfig {
+    const FILE: &'static str = "hospital.toml";
+}
+
 impl Anchored for HospitalConfig {
     fn anchor(&mut self, folder: &Path) {
         let table = &mut self.hospital;
@@ -195,6 +201,7 @@ pub struct HospitalServer {
     inbox: Arc<RemoteInbox>,
     client: MailboxClient,
     directory: Arc<Directory>,
+    renewal: Arc<Renewal>,
     statement: AuthorityStatementBody,
     store: Arc<SqliteStore>,
     copier: Copier,
@@ -226,7 +233,8 @@ impl HospitalServer {
             identity: Some(IdentityFiles { certificate: table.keys.join("tls.pem"), key: table.keys.join("tls.key") }),
             crl: None,
         };
-        let http = HttpClient::new(ClientTls::load(tls)?, ClientOptions::default());
+        let tls = ClientTls::load(tls)?;
+        let http = HttpClient::new(tls.clone(), ClientOptions::default());
         let directory =
             Arc::new(Directory::new(http.clone(), &config.authority.url, clock.clone(), table.relays.clone()));
         let fetch = |path: &'static str| {
@@ -276,6 +284,13 @@ impl HospitalServer {
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
         };
+        let renewal = Arc::new(Renewal {
+            engine: engine.clone(),
+            http: http.clone(),
+            tls,
+            keys: table.keys.clone(),
+            authority: config.authority.url.clone(),
+        });
         let entered = engine.enter().await;
         if let Some(why) = entered.map_err(|e| bad(&format!("the last sessions cannot be ended: {}", chain(&e))))? {
             tracing::warn!(why, "this is a new incarnation: what was open before is ended as lost");
@@ -288,16 +303,30 @@ impl HospitalServer {
             .create()
             .await
             .map_err(|e| bad(&format!("the mailbox {} cannot be made: {}", table.mailbox, chain(&e))))?;
-        Ok(Self { engine, inbox, client, directory, statement, store, copier, socket, staff, meter, shutdown })
+        Ok(Self { engine, inbox, client, directory, renewal, statement, store, copier, socket, staff, meter, shutdown })
     }
 
     /// Works until the shutdown signal.
     pub async fn run(self) {
-        let Self { engine, inbox, client, directory, statement, store, copier, socket, staff, meter, shutdown } = self;
+        let Self {
+            engine,
+            inbox,
+            client,
+            directory,
+            renewal,
+            statement,
+            store,
+            copier,
+            socket,
+            staff,
+            meter,
+            shutdown,
+        } = self;
         let (tasks, stages) = (TaskTracker::new(), Stages::default());
         let mailbox = inbox.url().to_string();
         let own = costs::router(meter, vec![client.http().counters()])
             .merge(costs::parcels(client.journal()))
+            .merge(renewal::router(renewal.clone()))
             .merge(health(store.clone(), shutdown.clone()));
         let own = admin::owner_only(own, &staff);
         let admin = admin::router(Admin {
@@ -323,6 +352,7 @@ impl HospitalServer {
         tasks.spawn(worker.run(shutdown.clone()));
         tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
+        tasks.spawn(renewal::run(renewal, shutdown.clone()));
         tasks.spawn(renew_crl(engine.clone(), directory, shutdown.clone()));
         tasks.spawn(keep_house(engine.clone(), shutdown.clone()));
         tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine.clone())), shutdown.clone()));
