@@ -134,27 +134,30 @@ pub enum HospitalCommand {
         /// The hospital's name.
         #[arg(long)]
         name: String,
-        /// The relay that keeps its mailbox (`host[:port]`).
-        #[arg(long, value_name = "HOST")]
-        relay: String,
+        /// The authority's network file, whose fingerprint was compared in person; it says all that follows.
+        #[arg(long, value_name = "TOML", conflicts_with_all = ["authority", "authority_name", "root", "log", "witness"])]
+        network: Option<PathBuf>,
+        /// The relay that keeps its mailbox (`host[:port]`); with --network, another than the file's.
+        #[arg(long, value_name = "HOST", required_unless_present = "network")]
+        relay: Option<String>,
         /// The authority's URL (`https://host[:port]`).
-        #[arg(long, value_name = "URL")]
-        authority: String,
+        #[arg(long, value_name = "URL", required_unless_present = "network")]
+        authority: Option<String>,
         /// The authority's name.
-        #[arg(long)]
-        authority_name: String,
+        #[arg(long, required_unless_present = "network")]
+        authority_name: Option<String>,
         /// The authority's root certificate, checked in person.
-        #[arg(long, value_name = "PEM")]
-        root: PathBuf,
+        #[arg(long, value_name = "PEM", required_unless_present = "network")]
+        root: Option<PathBuf>,
         /// The verifier key of the authority's log.
-        #[arg(long, value_name = "KEY")]
-        log: String,
+        #[arg(long, value_name = "KEY", required_unless_present = "network")]
+        log: Option<String>,
         /// The verifier key of a witness. Repeatable.
-        #[arg(long, value_name = "KEY", required = true)]
+        #[arg(long, value_name = "KEY", required_unless_present = "network")]
         witness: Vec<String>,
-        /// How many witnesses must have cosigned what this hospital accepts.
-        #[arg(long, default_value_t = 1)]
-        quorum: usize,
+        /// How many witnesses must have cosigned what this hospital accepts; the file's number, or 1.
+        #[arg(long)]
+        quorum: Option<usize>,
     },
     /// Take the certificate chains that the authority gave back.
     Enrol {

@@ -21,6 +21,7 @@ use crate::args::{AtHospital, HospitalCommand, ServeArgs};
 use crate::authority::{copy, write_config};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
+use crate::network_file::NetworkFile;
 use crate::inputs;
 use crate::serve::{self, announce, start_failure};
 
@@ -35,9 +36,37 @@ const MAX_ENROLMENT_BYTES: usize = 4096;
 /// [`Failure`].
 pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Failure> {
     match command {
-        HospitalCommand::Init { folder, name, relay, authority, authority_name, root, log, witness, quorum } => {
-            let settings = Settings { name, relay, authority, authority_name, log, witnesses: witness, quorum };
-            let mailbox = init(&folder, &settings, &root)?;
+        HospitalCommand::Init {
+            folder,
+            name,
+            network,
+            relay,
+            authority,
+            authority_name,
+            root,
+            log,
+            witness,
+            quorum,
+        } => {
+            let (settings, root) = match network {
+                Some(file) => Settings::of_network(name, &NetworkFile::read(&file)?, relay, quorum),
+                None => {
+                    let root = root.unwrap_or_default();
+                    let pem = files::read(&root)
+                        .map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+                    let settings = Settings {
+                        name,
+                        relay: relay.unwrap_or_default(),
+                        authority: authority.unwrap_or_default(),
+                        authority_name: authority_name.unwrap_or_default(),
+                        log: log.unwrap_or_default(),
+                        witnesses: witness,
+                        quorum: quorum.unwrap_or(1),
+                    };
+                    (settings, String::from_utf8_lossy(&pem).into_owned())
+                }
+            };
+            let mailbox = init_with_root(&folder, &settings, &root)?;
             console.say(format!("Keys and requests are in {}. For the authority:", folder.join("keys").display()));
             console.say(format!("  tls.csr, signing.csr\n  mailbox {mailbox}"));
             console.json(&json!({ "name": settings.name, "requests": folder.join("keys"), "mailbox": mailbox }));
@@ -115,14 +144,41 @@ pub struct Settings {
     pub quorum: usize,
 }
 
+impl Settings {
+    /// What a network file says, with the root certificate in PEM.
+    fn of_network(
+        name: String,
+        network: &NetworkFile,
+        relay: Option<String>,
+        quorum: Option<usize>,
+    ) -> (Self, String) {
+        let settings = Self {
+            name,
+            relay: relay.unwrap_or_else(|| network.relay.clone()),
+            authority: network.url.clone(),
+            authority_name: network.name.clone(),
+            log: network.log.clone(),
+            witnesses: network.witnesses.clone(),
+            quorum: quorum.unwrap_or(network.quorum),
+        };
+        (settings, network.root.clone())
+    }
+}
+
 /// Makes keys, requests and hospital.toml; gives the mailbox' URL.
 ///
 /// # Errors
 /// [`Failure`]; no existing key is overwritten.
 pub fn init(folder: &Path, settings: &Settings, root: &Path) -> Result<String, Failure> {
+    let pem = files::read(root).map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+    init_with_root(folder, settings, &String::from_utf8_lossy(&pem))
+}
+
+fn init_with_root(folder: &Path, settings: &Settings, root: &str) -> Result<String, Failure> {
     let keys = folder.join("keys");
     hospital::init(&keys, &settings.name, &Native).map_err(start_failure)?;
-    copy(root, &keys.join("root.pem"))?;
+    files::write_public(&keys.join("root.pem"), root.as_bytes())
+        .map_err(|e| Failure::environment("the root certificate cannot be written", e))?;
     let key = files::read_signing_key(&keys.join("mailbox.key"))
         .map_err(|e| Failure::environment("the mailbox key cannot be read", e))?;
     let mailbox = MailboxUrl::new(&settings.relay, MailboxId::of(key.public()));
