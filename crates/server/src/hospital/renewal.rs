@@ -149,7 +149,11 @@ impl Renewal {
             RenewalState::Issued { tls, signing } if self.is_newer(&tls, &held[0]) => {
                 self.install(&tls, &signing, &held).map(|until| Outcome::Renewed { until })
             }
-            RenewalState::Refused { reason } if !force => Ok(Outcome::Refused { reason }),
+            // Asked again all the same: what the desk refused today, a suspension for example, may be over tomorrow.
+            RenewalState::Refused { reason } if !force => {
+                self.ask().await?;
+                Ok(Outcome::Refused { reason })
+            }
             RenewalState::None | RenewalState::Issued { .. } | RenewalState::Refused { .. } => {
                 self.ask().await?;
                 Ok(Outcome::Asked)
