@@ -102,7 +102,8 @@ impl SqliteStore {
         let text = to.to_str().ok_or_else(|| OpenError::io(&to, std::io::ErrorKind::InvalidInput.into()))?;
         let mut connection = connect(&from).connect().await.map_err(io)?;
         sqlx::query("VACUUM INTO ?").bind(text).execute(&mut connection).await.map_err(io)?;
-        connection.close().await.map_err(io)
+        connection.close().await.map_err(io)?;
+        open_private(&to).map(|_| ()).map_err(|error| OpenError::io(&to, error))
     }
 
     async fn hand_in(&self, batch: Batch) -> Result<Committed, CommitError> {
