@@ -3,7 +3,9 @@
 mod authority;
 mod hospital;
 
-pub use authority::{AuthorityCommand, RelayCommand, WitnessCommand};
+pub use authority::{
+    AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand,
+};
 pub use hospital::{AtHospital, HospitalCommand, StaffRole};
 
 use std::path::PathBuf;
@@ -138,9 +140,12 @@ pub enum Form {
 /// How a server process runs.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The configuration file.
+    /// The server's folder, where its configuration file lies.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The configuration file, when it is not the usual one of the folder.
     #[arg(long, value_name = "TOML")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Stop when standard input closes: for a parent process that wants no orphans.
     #[arg(long)]
     pub supervised: bool,

@@ -181,7 +181,7 @@ impl AuthorityServer {
         let gather = Duration::from_millis(table.gather_milliseconds);
         let cosigners = witnesses.iter().map(|w| Arc::new(w.clone()) as Arc<dyn Cosigner>).collect();
         let sequencer = Sequencer { engine: engine.clone(), signer, witnesses: cosigners, gather };
-        sequencer.verify_not_rolled_back().await.map_err(|e| bad(&e))?;
+        sequencer.verify_not_rolled_back().await?;
         let (mailboxes, inbox) =
             own_mailbox(config, &folder, &shell, backend.clone(), clock.clone(), &shutdown).await?;
         let (started, store, objects) = (ctx.now, shell.store.clone(), shell.objects.clone());

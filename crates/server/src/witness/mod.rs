@@ -29,7 +29,7 @@ use crate::net::tls::ClientAuth;
 use crate::shell::{Shell, StartError};
 
 pub use client::{Cosigner, WitnessAnswer, WitnessClient, WitnessClientError};
-pub use service::{Witness, router};
+pub use service::{LogSeen, Witness, router};
 
 /// The configuration file of a witness.
 #[derive(Debug, Clone, Deserialize)]
@@ -117,7 +117,8 @@ impl WitnessServer {
         let logs = parse_logs(&config.witness.logs)?;
         let shell = Shell::open(&config.server, ClientAuth::Optional).await?;
         let witness = Arc::new(Witness::new(shell.store.clone(), backend, clock, signer, logs));
-        Ok(Self { shell, witness, admin: Router::new(), shutdown })
+        let admin = service::admin(witness.clone());
+        Ok(Self { shell, witness, admin, shutdown })
     }
 
     /// Adds routes to the admin socket.
