@@ -34,7 +34,8 @@ pub async fn run(command: RelayCommand, console: &Console) -> Result<Exit, Failu
         RelayCommand::Status { folder } => {
             let waiting: Waiting = Admin::new(folder.join("data/admin.sock")).read("/waiting").await?;
             let Waiting { mailboxes, messages, blobs, object_bytes } = &waiting;
-            let line = format!("{mailboxes} mailboxes; {messages} messages and {blobs} blobs wait, {object_bytes} bytes");
+            let line =
+                format!("{mailboxes} mailboxes; {messages} messages and {blobs} blobs wait, {object_bytes} bytes");
             console.result(&waiting, line);
             Ok(Exit::Success)
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use thiserror::Error;
-use waybill_store::{DATABASE_FILE, DataFolder, FileObjects, ObjectError, Objects, OpenError, SqliteStore, StoreError};
+use waybill_store::{DataFolder, FileObjects, ObjectError, Objects, OpenError, SqliteStore};
 
 /// Addresses of one page.
 const PAGE: usize = 1000;
@@ -11,12 +11,9 @@ const PAGE: usize = 1000;
 /// A backup that was not made. What was written by then is no backup.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    /// The target folder.
-    #[error("the backup's folder cannot be opened")]
-    Folder(#[from] OpenError),
-    /// The database.
+    /// The target folder, or the copy of the database in it.
     #[error("the database cannot be copied")]
-    Store(#[from] StoreError),
+    Folder(#[from] OpenError),
     /// An object.
     #[error("an object cannot be copied")]
     Object(#[from] ObjectError),
@@ -31,9 +28,9 @@ pub enum BackupError {
 /// [`BackupError`]; an existing database is never overwritten.
 pub async fn copy(store: &SqliteStore, objects: &dyn Objects, to: &Path) -> Result<u64, BackupError> {
     let folder = DataFolder::open(to)?;
-    let target = FileObjects::open(folder, None)?;
+    let target = FileObjects::open(folder.clone(), None)?;
     let before = copy_objects(objects, &target).await?;
-    store.copy_to(&to.join(DATABASE_FILE)).await?;
+    store.copy_to(&folder).await?;
     Ok(before + copy_objects(objects, &target).await?)
 }
 

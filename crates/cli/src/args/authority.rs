@@ -103,6 +103,18 @@ pub enum AuthorityCommand {
     Log(LogArgs),
     /// Look into folders for what an authority, a relay or a witness must not hold, and for what links two delegations.
     Inspect(InspectArgs),
+    /// Write network.toml, which tells hospitals and wallets whom to believe, and show the fingerprint to compare in person.
+    Network {
+        /// The authority's folder; it must be running.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Where to write.
+        #[arg(long, value_name = "FILE", default_value = "network.toml")]
+        out: PathBuf,
+        /// The relay for patients' mailboxes (`host[:port]`); the first one of authority.toml unless given.
+        #[arg(long, value_name = "HOST")]
+        relay: Option<String>,
+    },
     /// Copy the running authority's data, keys and configuration to a new folder; the offline root is never copied.
     Backup {
         /// The authority's folder.

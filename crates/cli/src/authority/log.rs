@@ -87,22 +87,10 @@ impl Reader {
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), policy })
     }
 
-    async fn from_folder(
-        folder: &Path,
-    ) -> Result<(String, std::path::PathBuf, String, Vec<String>, usize), Failure> {
-        let config: AuthorityConfig = config::load(&folder.join(CONFIG)).map_err(|e| {
-            Failure::environment("the configuration cannot be read", e)
-                .hint("name the authority's folder, or give --url, --root, --log and --witness")
-        })?;
-        let door = admin(folder);
-        let overview: Overview = door.read("/overview").await?;
-        let status: serde_json::Value = door.read("/status").await?;
-        let host = match config.server.public_hosts.first() {
-            Some(host) => host.clone(),
-            None => status["address"].as_str().unwrap_or_default().to_owned(),
-        };
+    async fn from_folder(folder: &Path) -> Result<(String, std::path::PathBuf, String, Vec<String>, usize), Failure> {
+        let (config, url, log) = public_view(folder).await?;
         let witnesses = config.authority.witnesses.iter().map(|w| w.key.clone()).collect();
-        Ok((format!("https://{host}"), config.server.root, overview.log.key, witnesses, config.authority.quorum))
+        Ok((url, config.server.root, log, witnesses, config.authority.quorum))
     }
 
     async fn page(&self, path: &str) -> Result<Bytes, Failure> {
@@ -117,9 +105,10 @@ impl Reader {
     /// The newest checkpoint with everybody's signatures verified; nothing when the log has none yet.
     async fn checkpoint(&self) -> Result<(Vec<u8>, Checkpoint, u64), Failure> {
         let note = self.page("checkpoint").await?;
-        let verified = self.policy.verify(&Native, &note).map_err(|e| {
-            Failure::failed("checkpoint: the signatures do not hold under the given keys").caused_by(e)
-        })?;
+        let verified = self
+            .policy
+            .verify(&Native, &note)
+            .map_err(|e| Failure::failed("checkpoint: the signatures do not hold under the given keys").caused_by(e))?;
         Ok((note.to_vec(), verified.checkpoint().clone(), verified.cosigned_at().0))
     }
 
@@ -142,6 +131,20 @@ impl Reader {
         }
         Ok(entries)
     }
+}
+
+/// The configuration, the URL and the log's verifier key of an authority that runs from a folder.
+pub(super) async fn public_view(folder: &Path) -> Result<(AuthorityConfig, String, String), Failure> {
+    let config: AuthorityConfig = config::load(&folder.join(CONFIG))
+        .map_err(|e| Failure::environment("the configuration cannot be read", e).hint("name the authority's folder"))?;
+    let door = admin(folder);
+    let overview: Overview = door.read("/overview").await?;
+    let status: serde_json::Value = door.read("/status").await?;
+    let host = match config.server.public_hosts.first() {
+        Some(host) => host.clone(),
+        None => status["address"].as_str().unwrap_or_default().to_owned(),
+    };
+    Ok((config, format!("https://{host}"), overview.log.key))
 }
 
 async fn list(reader: &Reader, args: &LogArgs, console: &Console) -> Result<Exit, Failure> {
@@ -167,11 +170,15 @@ async fn list(reader: &Reader, args: &LogArgs, console: &Console) -> Result<Exit
 async fn verify(reader: &Reader, args: &LogArgs, console: &Console) -> Result<Exit, Failure> {
     let (note, checkpoint, cosigned_at) = reader.checkpoint().await?;
     if checkpoint.size > MAX_LEAVES {
-        return Err(Failure::failed(format!("{} leaves are more than this command verifies in memory", checkpoint.size)));
+        return Err(Failure::failed(format!(
+            "{} leaves are more than this command verifies in memory",
+            checkpoint.size
+        )));
     }
     let since = args.since.as_deref().map(|file| read_saved(reader, file)).transpose()?;
     if let Some(saved) = since.as_ref().filter(|saved| saved.size > checkpoint.size) {
-        let said = format!("rolled-back: the saved checkpoint has {} leaves, the log shows {}", saved.size, checkpoint.size);
+        let said =
+            format!("rolled-back: the saved checkpoint has {} leaves, the log shows {}", saved.size, checkpoint.size);
         return Err(Failure::failed(said));
     }
     let entries = reader.entries(0, checkpoint.size, checkpoint.size).await?;
@@ -179,8 +186,11 @@ async fn verify(reader: &Reader, args: &LogArgs, console: &Console) -> Result<Ex
     if let Some(saved) = &since {
         let begin = usize::try_from(saved.size).unwrap_or(usize::MAX);
         if root_of(&entries[..begin]) != saved.root {
-            let said = format!("log-inconsistent: the first {} leaves are not those of the saved checkpoint", saved.size);
-            return Err(Failure::failed(said).hint("keep both checkpoints: together they prove that the log was forked"));
+            let said =
+                format!("log-inconsistent: the first {} leaves are not those of the saved checkpoint", saved.size);
+            return Err(
+                Failure::failed(said).hint("keep both checkpoints: together they prove that the log was forked")
+            );
         }
     }
     let mut saved = None;
@@ -234,8 +244,7 @@ fn root_of(entries: &[[u8; 32]]) -> Digest {
 
 fn read_saved(reader: &Reader, file: &Path) -> Result<Checkpoint, Failure> {
     let note = files::read(file).map_err(|e| Failure::environment("the saved checkpoint cannot be read", e))?;
-    let opened = open_signed(&Native, reader.policy.log_key(), &note).map_err(|e| {
-        Failure::usage(format!("{} is no checkpoint of this log", file.display())).caused_by(e)
-    })?;
+    let opened = open_signed(&Native, reader.policy.log_key(), &note)
+        .map_err(|e| Failure::usage(format!("{} is no checkpoint of this log", file.display())).caused_by(e))?;
     Ok(opened.0)
 }

@@ -22,6 +22,7 @@ use crate::admin::Admin;
 use crate::args::{AuthorityCommand, ServeArgs};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
+use crate::network_file::NetworkFile;
 use crate::serve::{self, announce, ended, start_failure};
 
 /// The configuration file's name.
@@ -75,6 +76,7 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
         AuthorityCommand::Status { folder } => status::run(&folder, console).await,
         AuthorityCommand::Log(args) => log::run(&args, console).await,
         AuthorityCommand::Inspect(args) => inspect::run(&args, console).await,
+        AuthorityCommand::Network { folder, out, relay } => network(&folder, &out, relay, console).await,
         AuthorityCommand::Backup { folder, to, with_desk } => backup(&folder, &to, with_desk, console).await,
         AuthorityCommand::Serve(args) => serve(&args).await,
     }
@@ -85,7 +87,8 @@ fn named(folder: &Path, name: Option<String>) -> Result<String, Failure> {
     match name {
         Some(name) => Ok(name),
         None => desk::authority_name(&Folder::new(folder), now()).map_err(|e| {
-            ceremony_failure(e).hint("run this in the authority's folder or name it; `waybill authority init` makes one")
+            ceremony_failure(e)
+                .hint("run this in the authority's folder or name it; `waybill authority init` makes one")
         }),
     }
 }
@@ -251,11 +254,38 @@ pub fn renew_crl(folder: &Path, name: &str, revoke: &[PathBuf]) -> Result<(u64, 
         let text = files::read(path).map_err(|e| Failure::environment("a certificate cannot be read", e))?;
         let leaf = read_leaf(&Native, &anchor, &text, now());
         serials.push(leaf.map(|leaf| leaf.serial).ok_or_else(|| {
-            Failure::usage(format!("{} is not a certificate chain of this authority that is still good", path.display()))
+            Failure::usage(format!(
+                "{} is not a certificate chain of this authority that is still good",
+                path.display()
+            ))
         })?);
     }
     let desk = Desk::open(&place, name, &Native).map_err(ceremony_failure)?;
     desk.renew_crl(&serials, now()).map_err(ceremony_failure)
+}
+
+/// Writes the file that tells hospitals and wallets whom to believe.
+async fn network(folder: &Path, out: &Path, relay: Option<String>, console: &Console) -> Result<Exit, Failure> {
+    let (config, url, log) = log::public_view(folder).await?;
+    let first = config.authority.relays.first().map(|url| url.trim_start_matches("https://").trim_end_matches('/'));
+    let relay = relay.or_else(|| first.map(str::to_owned)).unwrap_or_default();
+    let root = files::read_certificate(&config.server.root);
+    let root = root.map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+    let file = NetworkFile {
+        name: config.authority.name.clone(),
+        url,
+        mailbox: None,
+        relay,
+        log,
+        witnesses: config.authority.witnesses.iter().map(|witness| witness.key.clone()).collect(),
+        quorum: config.authority.quorum,
+        root: NetworkFile::root_to_pem(&root)?,
+    };
+    file.write(out)?;
+    let fingerprint = file.fingerprint()?;
+    console.say(format!("wrote {}; whoever takes it compares this, in person:\n  {fingerprint}", out.display()));
+    console.json(&json!({ "network": out, "fingerprint": fingerprint }));
+    Ok(Exit::Success)
 }
 
 /// Copies the running authority's data, its online keys, public files and configuration.
@@ -284,7 +314,9 @@ async fn backup(folder: &Path, to: &Path, with_desk: bool, console: &Console) ->
         }
     }
     console.say(format!("The backup in {} holds {} leaves and {} objects.", to.display(), made.leaves, made.objects));
-    console.say("It holds private keys: keep it as they are kept. It can be served only while no witness has seen more leaves.");
+    console.say(
+        "It holds private keys: keep it as they are kept. It can be served only while no witness has seen more leaves.",
+    );
     console.json(&json!({ "folder": to, "leaves": made.leaves, "objects": made.objects, "with_desk": with_desk }));
     Ok(Exit::Success)
 }

@@ -30,8 +30,11 @@ pub(super) async fn suspend(one: &OneHospital, console: &Console) -> Result<Exit
 pub(super) async fn resume(one: &OneHospital, console: &Console) -> Result<Exit, Failure> {
     let known: Vec<DirectoryEntry> = admin(&one.folder).read("/hospitals").await?;
     if known.iter().any(|entry| entry.id == one.hospital && entry.standing == "revoked") {
-        return Err(Failure::failed(format!("{} is revoked: its certificates stay on the revocation list", one.hospital))
-            .hint("it makes new keys, and `waybill authority enrol-hospital` certifies them"));
+        return Err(Failure::failed(format!(
+            "{} is revoked: its certificates stay on the revocation list",
+            one.hospital
+        ))
+        .hint("it makes new keys, and `waybill authority enrol-hospital` certifies them"));
     }
     let entry = change(one, "active").await?;
     console.result(&entry, format!("{} takes part again", entry.id));
@@ -49,8 +52,11 @@ pub(super) async fn revoke(one: &OneHospital, console: &Console) -> Result<Exit,
         Ok((desk.renew_crl(&serials, now()).map_err(ceremony_failure)?, serials.len()))
     };
     let ((number, revoked), certificates) = list().map_err(|failure| {
-        Failure::environment(format!("{} takes no part any more, but its certificates are not revoked yet", entry.id), failure)
-            .hint("run this at the desk, where the issuing key is")
+        Failure::environment(
+            format!("{} takes no part any more, but its certificates are not revoked yet", entry.id),
+            failure,
+        )
+        .hint("run this at the desk, where the issuing key is")
     })?;
     admin(&one.folder).post::<serde_json::Value>("/reload", &json!({})).await?;
     console.say(format!(

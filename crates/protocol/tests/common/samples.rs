@@ -184,7 +184,7 @@ fn visit_front_desk(v: &mut impl Visitor) {
             hospital: id("hospital-a.example"),
             time: TIME,
             outcome: LoginOutcome::Preview { preview: preview() },
-            key_change: None,
+            key_change: Some(SignedBytes::from(vec![0xd2, 0x84])),
         },
     );
     v.visit(

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::certificate::files::{PemLabel, from_pem, root_key_from_pkcs8, root_key_to_pkcs8, to_pem};
-use waybill_crypto::certificate::{
-    IssueError, Issuer, PartyName, Profile, RequestError, RootKey, Subject, issue_root,
-};
+use waybill_crypto::certificate::{IssueError, Issuer, PartyName, Profile, RequestError, RootKey, Subject, issue_root};
 use waybill_crypto::keys::Ed25519SecretKey;
 use waybill_protocol::log::{KeyName, NoteKeyKind, NoteSigner};
 use zeroize::Zeroizing;

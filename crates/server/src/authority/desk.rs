@@ -317,3 +317,141 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::ceremony;
+    use crate::party::read_crl;
+    use waybill_crypto::certificate::files::to_pem;
+    use waybill_crypto::certificate::{CertificateError, create_csr, verify_chain};
+    use waybill_crypto::native::Native;
+    use waybill_protocol::ids::Timestamp;
+    use waybill_protocol::messages::Chain;
+
+    const START: u64 = 1_800_000_000;
+    const DAY: u64 = 86_400;
+    const HOSPITAL: &str = "hospital-a.example";
+
+    struct Office {
+        place: tempfile::TempDir,
+        keys: [SigningKey; 2],
+    }
+
+    impl Office {
+        fn open() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            ceremony::init(&Folder::new(place.path()), "authority.example", &Native, START).unwrap();
+            Self { place, keys: [Native.generate_signing_key(), Native.generate_signing_key()] }
+        }
+
+        fn folder(&self) -> Folder {
+            Folder::new(self.place.path())
+        }
+
+        fn desk(&self) -> Desk<'static> {
+            Desk::open(&self.folder(), "authority.example", &Native).unwrap()
+        }
+
+        fn requests(&self, keys: &[SigningKey; 2], name: &str) -> [Vec<u8>; 2] {
+            let name = PartyName::parse(name).unwrap();
+            let csr = |key, profile| {
+                let der = create_csr(&Native, key, &name, profile, false).unwrap();
+                to_pem(PemLabel::Request, &der).unwrap().as_bytes().to_vec()
+            };
+            [csr(&keys[0], Profile::HospitalTls), csr(&keys[1], Profile::HospitalSigning)]
+        }
+
+        fn renew(&self, keys: &[SigningKey; 2], name: &str, now: u64) -> Result<HospitalCertificates, CeremonyError> {
+            let [tls, signing] = self.requests(keys, name);
+            self.desk().renew_hospital(HOSPITAL, &tls, &signing, now)
+        }
+
+        fn enrol(&self, now: u64) -> HospitalCertificates {
+            let [tls, signing] = self.requests(&self.keys, HOSPITAL);
+            self.desk().certify_hospital(&tls, &signing, now).unwrap()
+        }
+
+        /// What another hospital makes of this signing chain, with the list that lies on disk.
+        fn judged(&self, pem: &str, now: u64) -> Result<(), CertificateError> {
+            let anchor = anchor(&self.folder()).unwrap();
+            let chain = Chain::new(chain_from_pem(pem.as_bytes()).unwrap());
+            let list = files::read(&self.folder().crl()).unwrap();
+            let crl = read_crl(&Native, Timestamp(now), &anchor, &list, &chain).unwrap();
+            let certificates = chain.certificates().unwrap();
+            verify_chain(&Native, &anchor, &certificates, Profile::HospitalSigning, now, &crl).map(|_| ())
+        }
+    }
+
+    #[test]
+    fn a_desk_that_is_away_for_four_days_stops_nothing_at_any_hour_of_ten_weeks() {
+        let office = Office::open();
+        let mut held = office.enrol(START);
+        let (mut made, mut listed) = (START, START);
+        for hour in 0..70 * 24 {
+            let now = START + hour * 3600;
+            // Friday to Monday of every week nobody is at the desk, and holidays begin on the tenth day.
+            let away = hour / 24 % 7 >= 3;
+            if !away && now >= listed + 20 * 3600 {
+                office.desk().renew_crl(&[], now).unwrap();
+                listed = now;
+            }
+            if !away && now >= made + 10 * DAY {
+                held = office.renew(&office.keys, HOSPITAL, now).unwrap();
+                made = now;
+            }
+            assert_eq!(office.judged(&held.signing, now), Ok(()), "hour {hour}");
+        }
+        assert!(office.desk().issued(Some(HOSPITAL), START + 70 * DAY).unwrap().len() >= 2, "renewed more than once");
+    }
+
+    #[test]
+    fn a_stale_list_refuses_everybody_and_a_fresh_one_ends_that() {
+        let office = Office::open();
+        let held = office.enrol(START);
+        assert_eq!(office.judged(&held.signing, START + 7 * DAY), Ok(()));
+        let late = START + 7 * DAY + 1;
+        assert_eq!(office.judged(&held.signing, late), Err(CertificateError::StaleCrl));
+        office.desk().renew_crl(&[], late).unwrap();
+        assert_eq!(office.judged(&held.signing, late), Ok(()));
+    }
+
+    #[test]
+    fn only_keys_with_a_good_certificate_are_renewed() {
+        let office = Office::open();
+        office.enrol(START);
+        let refused = |keys: &[SigningKey; 2], name, now| office.renew(keys, name, now).err();
+        let [tls, signing] = &office.keys;
+        let other = Native.generate_signing_key();
+        let with_other = [tls.clone(), other.clone()];
+        assert!(matches!(refused(&with_other, HOSPITAL, START), Some(CeremonyError::OtherKey(_))));
+        assert!(matches!(refused(&[other, signing.clone()], HOSPITAL, START), Some(CeremonyError::OtherKey(_))));
+        assert!(matches!(refused(&office.keys, "hospital-b.example", START), Some(CeremonyError::Pair)));
+        let crossed = [signing.clone(), tls.clone()];
+        assert!(matches!(refused(&crossed, HOSPITAL, START), Some(CeremonyError::OtherKey(_))), "each key for its use");
+        let expired = START + 31 * DAY;
+        assert!(matches!(refused(&office.keys, HOSPITAL, expired), Some(CeremonyError::OtherKey(_))));
+        assert!(office.renew(&office.keys, HOSPITAL, START + 29 * DAY).is_ok());
+        // Revoked: everything the desk ever prepared for the hospital, and then not even its own keys are renewed.
+        let serials = office.desk().serials_of(HOSPITAL).unwrap();
+        assert_eq!(serials.len(), 4, "two at the enrolment, two at the renewal");
+        assert_eq!(office.desk().renew_crl(&serials, START + 29 * DAY).unwrap(), (2, 4));
+        assert!(matches!(refused(&office.keys, HOSPITAL, START + 29 * DAY), Some(CeremonyError::OtherKey(_))));
+    }
+
+    #[test]
+    fn own_certificates_are_renewed_for_the_same_key_while_they_are_good() {
+        let office = Office::open();
+        let stem = office.folder().join("online/tls");
+        let before = files::read_chain(&stem.with_extension("pem")).unwrap();
+        office.desk().renew_file(&stem, START + 30 * DAY).unwrap();
+        let after = files::read_chain(&stem.with_extension("pem")).unwrap();
+        assert_ne!(before, after);
+        let leaf = |now| {
+            let pem = files::read(&stem.with_extension("pem")).unwrap();
+            read_leaf(&Native, &anchor(&office.folder()).unwrap(), &pem, now)
+        };
+        assert_eq!(leaf(START + 100 * DAY).unwrap().subject, "authority.example", "good beyond the first term");
+        assert!(matches!(office.desk().renew_file(&stem, START + 200 * DAY), Err(CeremonyError::Lapsed(_))));
+    }
+}

@@ -14,7 +14,8 @@ use waybill_protocol::authority::AuthorityCase;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::log::CheckpointPolicy;
 use waybill_protocol::messages::Standing;
-use waybill_store::{Key, Objects, SqliteStore, Space};
+use waybill_protocol::migration::AuthorityState;
+use waybill_store::{Key, Objects, Space, SqliteStore};
 
 use super::engine::{Engine, read};
 use super::http::DirectoryEntry;
@@ -71,6 +72,17 @@ fn parse_standing(word: &str) -> Result<Standing, Problem> {
         "suspended" => Ok(Standing::Suspended),
         "revoked" => Ok(Standing::Revoked),
         _ => Err(Problem::malformed("standing is active, suspended or revoked")),
+    }
+}
+
+/// Where a case stands, in a stable word.
+fn state_word(state: AuthorityState) -> &'static str {
+    match state {
+        AuthorityState::Issued => "issued",
+        AuthorityState::Redeemed => "redeemed",
+        AuthorityState::Lodged => "lodged",
+        AuthorityState::KeyReleased => "key-released",
+        AuthorityState::Ended(end) => end.as_str(),
     }
 }
 
@@ -253,7 +265,7 @@ impl Operator {
             after = Some(last.clone());
             for (_, row) in &page {
                 let case: AuthorityCase = read(row, "case")?;
-                *counts.entry(format!("{:?}", case.state).to_lowercase()).or_insert(0) += 1;
+                *counts.entry(state_word(case.state).to_owned()).or_insert(0) += 1;
             }
         }
     }
@@ -287,7 +299,8 @@ pub struct BackupMade {
 }
 
 async fn make_backup(State(operator): Shared, body: Bytes) -> Result<Json<BackupMade>, Problem> {
-    let asked: BackupRequest = serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected to: a folder"))?;
+    let asked: BackupRequest =
+        serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected to: a folder"))?;
     let unusable = |detail: String| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "backup-failed", "the backup was not made").with_detail(detail)
     };

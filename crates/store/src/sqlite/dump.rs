@@ -1,12 +1,10 @@
-//! Copies of a database while it is in use, and a view of every value in one that is not.
+//! A view of every value in a database, for inspection.
 
-use super::{FILE, SqliteStore, error};
-use crate::folder::open_private;
-use crate::{Cause, OpenError, StoreError};
+use super::{FILE, error};
+use crate::OpenError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection, Row};
 use std::path::Path;
-use std::sync::Arc;
 
 /// One row of a database, without regard to what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,23 +17,6 @@ pub struct DumpedRow {
 
 /// The name of the database in a data folder; beside it lie the write-ahead log (`-wal`) and its index (`-shm`).
 pub const DATABASE_FILE: &str = FILE;
-
-impl SqliteStore {
-    /// Writes a copy of the whole database, as of one instant, to a new private file; writers are not held up.
-    ///
-    /// Errors: `Unavailable` also when the file exists with content.
-    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        let io = |error: std::io::Error| StoreError::Unavailable(Arc::new(error) as Cause);
-        let target = path.to_str().ok_or_else(|| io(std::io::Error::other("the path is not UTF-8")))?;
-        // an empty file is what SQLite accepts as a target, and it keeps the permissions it has
-        open_private(path).map_err(io)?;
-        let own = SqliteConnectOptions::new().filename(self.folder.path().join(FILE)).create_if_missing(false);
-        let mut connection = own.connect().await.map_err(error::read)?;
-        sqlx::query("VACUUM INTO ?").bind(target).execute(&mut connection).await.map_err(error::read)?;
-        connection.close().await.map_err(error::read)?;
-        open_private(path).and_then(|file| file.sync_all()).map_err(io)
-    }
-}
 
 /// Hands every row of every table to `each`, whatever the schema: what an inspector sees who trusts no program's view.
 ///
