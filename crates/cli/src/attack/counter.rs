@@ -177,7 +177,7 @@ async fn logins(scene: &mut Scene) -> Result<Finding, Failure> {
         purpose: purpose.clone(),
     };
     let pid = patient.pid(&id(HOSPITAL_A));
-    let stranger = login_by_hand(&patient, said(pid.clone(), 0), &Native.generate_signing_key())?;
+    let stranger = login_by_hand(&patient, said(pid, 0), &Native.generate_signing_key())?;
     seen.push(scene.try_post(A, stranger).await?);
     let late = login_by_hand(&patient, said(pid, 3_600), &patient.consent_key(&id(HOSPITAL_A)))?;
     seen.push(scene.try_post(A, late).await?);

@@ -373,7 +373,7 @@ async fn rolled_back(scene: &mut Scene) -> Result<Finding, Failure> {
     let mark = scene.mark(AUTHORITY);
     let mut seen = try_start(scene, AUTHORITY, &[("log-behind-witness", "log-behind-witness")]);
     let sizes = two_sizes(&scene.logged(AUTHORITY, mark));
-    if !matches!(seen, Seen::Passed(_)) && !sizes.is_some_and(|(own, witnessed)| own < witnessed) {
+    if !matches!(seen, Seen::Passed(_)) && sizes.is_none_or(|(own, witnessed)| own >= witnessed) {
         seen = Seen::Passed("the two sizes are not named".to_owned());
     }
     fs::remove_dir_all(&data).or_fail("a folder cannot be removed")?;
