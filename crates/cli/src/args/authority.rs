@@ -228,6 +228,15 @@ pub struct InspectArgs {
     /// A folder in which the terms must be found. Repeatable.
     #[arg(long, value_name = "DIR", requires = "search")]
     pub control: Vec<PathBuf>,
+    /// Show the terms themselves, which are health data, and not only their kinds and numbers.
+    #[arg(long, requires = "search")]
+    pub show_terms: bool,
+    /// Two cases (hex) known to be of one patient, to be compared with --other instead of all cases with each other.
+    #[arg(long, value_names = ["CASE1", "CASE2"], num_args = 2, requires = "other")]
+    pub link: Vec<String>,
+    /// A case (hex) known to be of another patient.
+    #[arg(long, value_name = "CASE3", requires = "link")]
+    pub other: Option<String>,
 }
 
 /// `waybill witness ...`.

@@ -20,6 +20,8 @@ use crate::failure::Failure;
 
 /// Shorter values are shared by chance. Units: bytes.
 const SHORTEST: usize = 8;
+/// A row whose key ends in a case's value of at least this length is that case's as well. Units: bytes.
+const LEADING: usize = 16;
 /// Byte strings are taken apart to this depth.
 const DEEPEST: usize = 12;
 /// Logs up to this size are known hash by hash.
@@ -58,6 +60,63 @@ pub async fn compare(database: &Path) -> Result<Linkability, Failure> {
     Ok(link(&rows))
 }
 
+/// Compares two cases (hex) of one patient with one of another: whatever the first two share and the other does not.
+///
+/// # Errors
+/// [`Failure`] with exit code 2 for a case that is no hex or of which no row speaks.
+pub async fn compare_named(database: &Path, link: [&str; 2], other: &str) -> Result<Linkability, Failure> {
+    let mut rows = Vec::new();
+    places::rows(database, &mut |row| rows.push(row)).await?;
+    link_named(&rows, [link[0], link[1], other])
+}
+
+fn link_named(rows: &[DumpedRow], named: [&str; 3]) -> Result<Linkability, Failure> {
+    let (names, public) = (names(rows, &cases(rows)), public_hashes(rows));
+    let mut group = Vec::new();
+    for case in named {
+        let id = hex::decode(case).map_err(|e| Failure::usage("a case is named by its id in hex").caused_by(e))?;
+        let values = if id.len() < SHORTEST { Values::new() } else { values_of(rows, &id, &public, &names) };
+        if values.is_empty() || group.iter().any(|(known, _)| *known == hex::encode(&id)) {
+            return Err(Failure::usage(format!("{case} is no case of this authority, or is named twice")));
+        }
+        group.push((hex::encode(id), values));
+    }
+    let all: BTreeSet<_> = group.iter().flat_map(|(_, values)| values.keys()).collect();
+    let values = all.len();
+    let (ours, other) = (&group[..2], &group[2].1);
+    let links = ours[0].1.iter().filter(|(value, _)| ours[1].1.contains_key(*value) && !other.contains_key(*value));
+    let links = links.map(|(value, places)| Link {
+        cases: [ours[0].0.clone(), ours[1].0.clone()],
+        places: places.union(&ours[1].1[value]).cloned().collect(),
+        bytes: value.len(),
+    });
+    Ok(Linkability { cases: named.len(), compared: named.len(), values, links: links.collect() })
+}
+
+/// Every value in the rows that speak of a case, and in the rows that those lead to, such as its intent's.
+fn values_of(rows: &[DumpedRow], id: &[u8], public: &BTreeSet<Vec<u8>>, names: &BTreeSet<String>) -> Values {
+    let speaks = |row: &DumpedRow| row.values.iter().any(|(_, bytes)| contains(bytes, id));
+    let (own, rest): (Vec<&DumpedRow>, Vec<&DumpedRow>) = rows.iter().partition(|row| speaks(row));
+    let mut values = Values::new();
+    let known = |value: &Vec<u8>| !public.contains(value) && !names.iter().any(|name| contains(value, name.as_bytes()));
+    own.into_iter().for_each(|row| collect_row(row, &mut values));
+    values.retain(|value, _| known(value));
+    let leads = |row: &&DumpedRow| {
+        let key = column(row, "key").unwrap_or_default();
+        (LEADING..=key.len()).any(|length| values.contains_key(&key[key.len() - length..]))
+    };
+    let led: Vec<&DumpedRow> = rest.into_iter().filter(leads).collect();
+    led.into_iter().for_each(|row| collect_row(row, &mut values));
+    values.retain(|value, _| known(value));
+    values
+}
+
+fn collect_row(row: &DumpedRow, values: &mut Values) {
+    for (column, bytes) in &row.values {
+        collect(bytes, &format!("{}.{column}", row.table), 0, values);
+    }
+}
+
 /// Finds the links among rows.
 pub fn link(rows: &[DumpedRow]) -> Linkability {
     let cases = cases(rows);
@@ -66,13 +125,7 @@ pub fn link(rows: &[DumpedRow]) -> Linkability {
     let mut groups: BTreeMap<(String, String), Vec<(String, Values)>> = BTreeMap::new();
     let (mut all, mut result) = (BTreeSet::new(), Linkability { cases: cases.len(), ..Linkability::default() });
     for (id, hospitals) in &cases {
-        let mut values = Values::new();
-        for row in rows.iter().filter(|row| row.values.iter().any(|(_, bytes)| contains(bytes, id))) {
-            for (column, bytes) in &row.values {
-                collect(bytes, &format!("{}.{column}", row.table), 0, &mut values);
-            }
-        }
-        values.retain(|value, _| !public.contains(value) && !names.iter().any(|name| contains(value, name.as_bytes())));
+        let values = values_of(rows, id, &public, &names);
         all.extend(values.keys().cloned());
         groups.entry(hospitals.clone()).or_default().push((hex::encode(id), values));
     }
@@ -218,6 +271,39 @@ mod tests {
         outer.array(1).unwrap().bytes(encoder.writer()).unwrap();
         collect(outer.writer(), "space_case.value", 0, &mut collected);
         (String::new(), collected)
+    }
+
+    fn row(table: &str, key: &[u8], values: &[&[u8]]) -> DumpedRow {
+        let mut encoder = minicbor::Encoder::new(Vec::new());
+        encoder.array(values.len() as u64).unwrap();
+        for value in values {
+            encoder.bytes(value).unwrap();
+        }
+        let values = vec![("key".to_owned(), key.to_vec()), ("value".to_owned(), encoder.into_writer())];
+        DumpedRow { table: table.to_owned(), values }
+    }
+
+    #[test]
+    fn two_named_cases_are_linked_by_what_their_rows_share_and_by_what_these_lead_to() {
+        let (id, intent, public, pseudonym) = (|n: u8| [n; 32], |n: u8| [0x40 + n; 32], [0xaa; 32], [0xbb; 16]);
+        let hexed = [1, 2, 3].map(|n| hex::encode(id(n)));
+        let named = [&*hexed[0], &*hexed[1], &*hexed[2]];
+        let mut rows: Vec<_> = (1..=3).map(|n| row("space_case", &id(n), &[&public, &intent(n)])).collect();
+        rows.extend((1..=3).map(|n| row("space_unique", &intent(n), &[&[0x80 + n; 32]])));
+        let clean = link_named(&rows, named).unwrap();
+        assert_eq!((clean.compared, clean.links), (3, vec![]));
+        // Planted where only the intent leads: the row itself does not name the case.
+        for n in [1, 2] {
+            rows[2 + n as usize] = row("space_unique", &intent(n), &[&[0x80 + n; 32], &pseudonym]);
+        }
+        let linked = link_named(&rows, named).unwrap();
+        assert_eq!(linked.links.len(), 1);
+        assert_eq!((linked.links[0].bytes, &*linked.links[0].places[0]), (16, "space_unique.value"));
+        // What the other patient's case has as well links nobody.
+        rows[5] = row("space_unique", &intent(3), &[&pseudonym]);
+        assert_eq!(link_named(&rows, named).unwrap().links, []);
+        assert!(link_named(&rows, [named[0], named[0], named[2]]).is_err(), "a case shares everything with itself");
+        assert!(link_named(&rows, [named[0], &hex::encode([9; 32]), named[2]]).is_err());
     }
 
     #[test]

@@ -52,11 +52,27 @@ struct Search {
 /// A term where it must not be.
 #[derive(Debug, Serialize)]
 struct Finding {
-    term: String,
+    /// Which of the terms; without `--show-terms` nothing else is told, for a term is health data.
+    number: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    term: Option<String>,
     kind: &'static str,
     encoding: &'static str,
     place: String,
+    #[serde(flatten)]
+    spot: Spot,
 }
+
+/// Where in a place a term first begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Spot {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
+    offset: u64,
+}
+
+/// Every term found, with its encoding and place, and where it first begins there.
+type Hits = BTreeMap<(Hit, String), Spot>;
 
 /// What the same search finds where the record is known to be.
 #[derive(Debug, Serialize)]
@@ -76,11 +92,12 @@ pub(super) async fn run(args: &InspectArgs, console: &Console) -> Result<Exit, F
     let list: Vec<Term> = terms.iter().flat_map(|t| t.terms.iter().cloned()).collect();
     let searcher = Searcher::new(&list);
     for place in &places {
-        let mut hits: BTreeSet<(Hit, String)> = BTreeSet::new();
+        let mut hits = Hits::new();
         let bytes = search_place(&searcher, place, &mut hits).await?;
-        found.extend(hits.into_iter().map(|(hit, place)| {
+        found.extend(hits.into_iter().map(|((hit, place), spot)| {
             let term = &list[hit.term];
-            Finding { term: term.label(), kind: term.kind, encoding: hit.encoding, place }
+            let shown = args.show_terms.then(|| term.label());
+            Finding { number: hit.term, term: shown, kind: term.kind, encoding: hit.encoding, place, spot }
         }));
         inspected.push(Inspected { path: place.to_path_buf(), files: places::files(place)?.len(), bytes });
         size_bytes += bytes;
@@ -95,8 +112,7 @@ pub(super) async fn run(args: &InspectArgs, console: &Console) -> Result<Exit, F
             control: control(args, &searcher, &list).await?,
         }),
     };
-    let database = args.folder.join("data").join(DATABASE_FILE);
-    let linkability = if database.exists() { link::compare(&database).await? } else { Linkability::default() };
+    let linkability = linkability(args).await?;
     drop(progress);
     let quiet = search.as_ref().is_none_or(|s| s.found.is_empty() && s.control.unproven.is_empty());
     let clean = quiet && linkability.links.is_empty();
@@ -104,6 +120,21 @@ pub(super) async fn run(args: &InspectArgs, console: &Console) -> Result<Exit, F
     tell(&inspection, console);
     console.json(&inspection);
     conclude(&inspection)
+}
+
+async fn linkability(args: &InspectArgs) -> Result<Linkability, Failure> {
+    let database = args.folder.join("data").join(DATABASE_FILE);
+    let (link, other) = (args.link.as_slice(), args.other.as_deref());
+    match (link, other) {
+        ([first, second], Some(other)) => {
+            if !database.exists() {
+                return Err(Failure::usage("the cases cannot be compared: the folder holds no authority's database"));
+            }
+            link::compare_named(&database, [first, second], other).await
+        }
+        _ if database.exists() => link::compare(&database).await,
+        _ => Ok(Linkability::default()),
+    }
 }
 
 async fn gather(args: &InspectArgs) -> Result<Terms, Failure> {
@@ -147,20 +178,23 @@ async fn leave_out_common(terms: &mut Terms) -> Result<(), Failure> {
     let folder = DataFolder::open(empty.path()).map_err(failed)?;
     SqliteStore::open(folder, SqliteOptions::default()).await.map_err(failed)?.close().await;
     let list: Vec<Term> = terms.terms.iter().cloned().collect();
-    let mut hits = BTreeSet::new();
+    let mut hits = Hits::new();
     search_place(&Searcher::new(&list), empty.path(), &mut hits).await?;
-    for (hit, _) in hits {
+    for (hit, _) in hits.into_keys() {
         terms.terms.remove(&list[hit.term]);
         terms.too_short.insert(list[hit.term].label());
     }
     Ok(())
 }
 
-async fn search_place(searcher: &Searcher, place: &Path, hits: &mut BTreeSet<(Hit, String)>) -> Result<u64, Failure> {
+async fn search_place(searcher: &Searcher, place: &Path, hits: &mut Hits) -> Result<u64, Failure> {
     places::everything(place, &mut |found| {
-        let mut here = BTreeSet::new();
+        let mut here = BTreeMap::new();
         searcher.search(found.bytes, &mut here);
-        hits.extend(here.into_iter().map(|hit| (hit, found.place.clone())));
+        for (hit, at) in here {
+            let spot = Spot { row: found.row, offset: found.offset + at as u64 };
+            hits.entry((hit, found.place.clone())).or_insert(spot);
+        }
     })
     .await
 }
@@ -173,11 +207,11 @@ fn count_kinds<'a>(terms: impl Iterator<Item = &'a Term>) -> BTreeMap<&'static s
 
 /// The same search where everything must be found: without it, finding nothing could mean a search that cannot find.
 async fn control(args: &InspectArgs, searcher: &Searcher, list: &[Term]) -> Result<Control, Failure> {
-    let mut hits = BTreeSet::new();
+    let mut hits = Hits::new();
     for place in &args.control {
         search_place(searcher, place, &mut hits).await?;
     }
-    let terms: BTreeSet<usize> = hits.iter().map(|(hit, _)| hit.term).collect();
+    let terms: BTreeSet<usize> = hits.keys().map(|(hit, _)| hit.term).collect();
     let found = count_kinds(terms.iter().map(|index| &list[*index]));
     let unproven = count_kinds(list.iter()).into_keys().filter(|kind| !found.contains_key(kind)).collect();
     Ok(Control { found, unproven })
@@ -198,9 +232,11 @@ fn tell(inspection: &Inspection, console: &Console) {
             search.too_short, search.expected_by_chance
         ));
         for finding in search.found.iter().take(TOLD) {
+            let shown = finding.term.as_ref().map(|term| format!(" {term}")).unwrap_or_default();
+            let row = finding.spot.row.map(|row| format!(", row {row}")).unwrap_or_default();
             console.say(format!(
-                "FOUND {} ({}, as {}) in {}",
-                finding.term, finding.kind, finding.encoding, finding.place
+                "FOUND term {}{shown} ({}, as {}) in {}{row}, byte {}",
+                finding.number, finding.kind, finding.encoding, finding.place, finding.spot.offset
             ));
         }
     }
@@ -212,6 +248,9 @@ fn tell(inspection: &Inspection, console: &Console) {
         links.values,
         links.links.len()
     ));
+    if links.compared == 0 {
+        console.say("no cases were compared: it takes three between the same two hospitals, or --link and --other");
+    }
     for link in links.links.iter().take(TOLD) {
         console.say(format!(
             "LINK {} and {}: {} bytes in {}",
@@ -242,4 +281,34 @@ fn conclude(inspection: &Inspection) -> Result<Exit, Failure> {
         return Err(Failure::failed("two cases share a value that others do not: they can be linked"));
     }
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_planted_in_utf_16_is_found_at_its_offset_in_a_folder_within() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        fs::create_dir_all(&deep).unwrap();
+        let searcher = Searcher::new(&[Term { kind: "name", bytes: b"Okonkwo-Lovelace".to_vec(), is_text: true }]);
+        fs::write(deep.join("log"), "nothing of anybody").unwrap();
+        let mut hits = Hits::new();
+        search_place(&searcher, folder.path(), &mut hits).await.unwrap();
+        assert!(hits.is_empty());
+        let wide: Vec<u8> = "Okonkwo-Lovelace".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(deep.join("log"), [b"log: ", &wide[..]].concat()).unwrap();
+        search_place(&searcher, folder.path(), &mut hits).await.unwrap();
+        let spots: Vec<_> = hits.iter().map(|((hit, _), spot)| (hit.encoding, *spot)).collect();
+        assert_eq!(spots, [("utf-16", Spot { row: None, offset: 5 })]);
+    }
+
+    #[test]
+    fn a_finding_is_told_without_its_term() {
+        let spot = Spot { row: Some(3), offset: 7 };
+        let finding = Finding { number: 1, term: None, kind: "name", encoding: "hex", place: "log".to_owned(), spot };
+        let told = serde_json::json!({ "number": 1, "kind": "name", "encoding": "hex", "place": "log", "row": 3, "offset": 7 });
+        assert_eq!(serde_json::to_value(&finding).unwrap(), told);
+    }
 }

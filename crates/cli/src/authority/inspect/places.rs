@@ -15,9 +15,16 @@ const OVERLAP: usize = 64 * 1024;
 pub struct Found<'a> {
     /// The file, or the file and the table and column.
     pub place: String,
+    /// The row of its table, from 0, when it is a value of a database.
+    pub row: Option<u64>,
+    /// Where the bytes begin in the file or the value.
+    pub offset: u64,
     /// The bytes.
     pub bytes: &'a [u8],
 }
+
+/// What every SQLite database begins with, whatever its name.
+const DATABASE_HEADER: &[u8] = b"SQLite format 3\0";
 
 fn cannot(path: &Path) -> impl FnOnce(std::io::Error) -> Failure + '_ {
     move |e| Failure::environment(format!("{} cannot be read", path.display()), e)
@@ -46,17 +53,28 @@ pub async fn everything(path: &Path, each: &mut (dyn FnMut(&Found<'_>) + Send)) 
     let mut size_bytes = 0;
     for file in files(path)? {
         size_bytes += raw(&file, each)?;
-        if file.file_name().is_some_and(|name| name == DATABASE_FILE) {
+        if is_database(&file)? {
+            let (mut table, mut number) = (String::new(), 0);
             rows(&file, &mut |row| {
+                (table, number) = if row.table == table { (row.table, number + 1) } else { (row.table, 0) };
                 for (column, bytes) in &row.values {
                     size_bytes += bytes.len() as u64;
-                    each(&Found { place: format!("{}: {}.{column}", file.display(), row.table), bytes });
+                    let place = format!("{}: {table}.{column}", file.display());
+                    each(&Found { place, row: Some(number), offset: 0, bytes });
                 }
             })
             .await?;
         }
     }
     Ok(size_bytes)
+}
+
+fn is_database(file: &Path) -> Result<bool, Failure> {
+    use std::io::Read;
+    let mut header = Vec::new();
+    let reader = fs::File::open(file).map_err(cannot(file))?;
+    reader.take(DATABASE_HEADER.len() as u64).read_to_end(&mut header).map_err(cannot(file))?;
+    Ok(header == DATABASE_HEADER)
 }
 
 fn raw(file: &Path, each: &mut (dyn FnMut(&Found<'_>) + Send)) -> Result<u64, Failure> {
@@ -67,7 +85,7 @@ fn raw(file: &Path, each: &mut (dyn FnMut(&Found<'_>) + Send)) -> Result<u64, Fa
         let mut bytes = Vec::new();
         reader.seek(SeekFrom::Start(at)).map_err(cannot(file))?;
         reader.by_ref().take(PIECE as u64).read_to_end(&mut bytes).map_err(cannot(file))?;
-        each(&Found { place: file.display().to_string(), bytes: &bytes });
+        each(&Found { place: file.display().to_string(), row: None, offset: at, bytes: &bytes });
         if bytes.len() < PIECE {
             return Ok(at + bytes.len() as u64);
         }

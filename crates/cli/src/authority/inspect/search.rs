@@ -1,6 +1,6 @@
 //! Searches bytes for many terms at once, each in the encodings that programs write.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use waybill_crypto::digest::sha256;
@@ -45,12 +45,12 @@ impl Index {
         self.needles.push(Needle { term, encoding, bytes });
     }
 
-    fn search(&self, bytes: &[u8], hits: &mut BTreeSet<Hit>) {
+    fn search(&self, bytes: &[u8], hits: &mut BTreeMap<Hit, usize>) {
         for (at, head) in bytes.windows(HEAD).enumerate() {
             let Some(found) = head.try_into().ok().and_then(|head: [u8; HEAD]| self.heads.get(&head)) else { continue };
             for needle in found.iter().map(|index| &self.needles[*index]) {
                 if bytes[at..].starts_with(&needle.bytes) {
-                    hits.insert(Hit { term: needle.term, encoding: needle.encoding });
+                    hits.entry(Hit { term: needle.term, encoding: needle.encoding }).or_insert(at);
                 }
             }
         }
@@ -93,8 +93,8 @@ impl Searcher {
         Self { folded, exact }
     }
 
-    /// Every term that is in these bytes.
-    pub fn search(&self, bytes: &[u8], hits: &mut BTreeSet<Hit>) {
+    /// Every term that is in these bytes, and where it first begins.
+    pub fn search(&self, bytes: &[u8], hits: &mut BTreeMap<Hit, usize>) {
         self.exact.search(bytes, hits);
         self.folded.search(&bytes.to_ascii_lowercase(), hits);
     }
@@ -129,13 +129,14 @@ fn base64_middle(engine: &impl base64::Engine, bytes: &[u8], shift: usize) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
     fn found(term: &str, haystack: &[u8]) -> Vec<&'static str> {
         let terms = [Term { kind: "name", bytes: term.as_bytes().to_vec(), is_text: true }];
-        let mut hits = BTreeSet::new();
+        let mut hits = BTreeMap::new();
         Searcher::new(&terms).search(haystack, &mut hits);
-        hits.into_iter().map(|hit| hit.encoding).collect()
+        hits.into_keys().map(|hit| hit.encoding).collect()
     }
 
     #[test]
