@@ -8,8 +8,6 @@ use waybill_protocol::destination::RevealedKey;
 use waybill_protocol::evidence::Evidence;
 use waybill_protocol::messages::DeliveryBody;
 use waybill_protocol::wire::{Kind, Parcel};
-use waybill_server::hospital::engine::source_row;
-use waybill_store::{DataFolder, Space, SqliteOptions, SqliteStore, Store as _};
 
 use super::hands::{Case, Patient};
 use super::outcome::{Attack, Finding, Seen, Try};
@@ -88,13 +86,7 @@ async fn recorded(scene: &mut Scene, patient: &Patient, case: &Case) -> Result<V
 /// What only A's store still has byte for byte: the manifest as it was posted, and the redemption and lodgement made of its rows.
 async fn from_store(scene: &mut Scene, case: &Case) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
     scene.servant(A).kill()?;
-    let data = DataFolder::open(&scene.folder(A).join("data")).or_fail("A's data cannot be opened")?;
-    let store = SqliteStore::open(data, SqliteOptions::default()).await.or_fail("A's store cannot be opened")?;
-    let found = store.load(Space::Case, &source_row(&case.id())).await.or_fail("A's store cannot be read")?;
-    store.close().await;
-    let row: waybill_protocol::source::SourceCase =
-        waybill_protocol::wire::from_cbor("source case", &found.or_fail("no case")?.value, 1 << 22)
-            .or_fail("no source case")?;
+    let row = super::deciding::source_case(&scene.folder(A), case).await?;
     scene.servant(A).restart()?;
     let identity = super::hands::identity(scene, A)?;
     let trust = scene.trust().await?;

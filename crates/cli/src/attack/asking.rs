@@ -199,7 +199,8 @@ async fn forged_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
     let (signing, chain) = Authority::take(scene)?.impostor(HOSPITAL_B)?;
     let false_hpke = *Native.generate_hpke_key().public();
     let real = b.identity.keys();
-    let keys = |signing: &waybill_crypto::keys::SigningKey, hpke| HospitalKeys { signing: signing.public().clone(), hpke };
+    let keys =
+        |signing: &waybill_crypto::keys::SigningKey, hpke| HospitalKeys { signing: signing.public().clone(), hpke };
     let forged = [
         (signing.clone(), chain.clone(), keys(&signing, real.hpke)),
         (signing.clone(), chain, keys(&signing, false_hpke)),
@@ -300,7 +301,8 @@ async fn without_consent(scene: &mut Scene) -> Result<Finding, Failure> {
     let authority = Authority::take(scene)?;
     // The authority signs and logs a proof that no patient delegated; it knows the pseudonym and opens every commitment itself.
     let mut minted = patient.draft(Scope::full(), Hides::default());
-    minted.bundle = Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(opening_digest()), true));
+    minted.bundle =
+        Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(opening_digest()), true));
     let attacker = Native.generate_signing_key();
     let garbage = seal(&patient.a.keys.hpke, SealPurpose::Consent, HOSPITAL_A.as_bytes(), &[7; 300])?;
     let elsewhere = waybill_protocol::patient::Contact {
@@ -335,8 +337,7 @@ fn stranger(
     let pid = waybill_crypto::pseudonym::Pseudonym(opening().0);
     let mut case = patient.draft(Scope::full(), Hides::default());
     let value = waybill_protocol::wire::to_cbor(&pid);
-    case.terms.com_source =
-        waybill_crypto::commitment::Commitment::commit("pid-source", &case.openings[0], &value);
+    case.terms.com_source = waybill_crypto::commitment::Commitment::commit("pid-source", &case.openings[0], &value);
     case.bundle = Some(authority.prove(case.terms.clone(), waybill_protocol::ids::MessageId(opening_digest()), true));
     let mut consent = patient.consent(&case);
     consent.pid = pid;

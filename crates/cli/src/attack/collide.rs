@@ -114,7 +114,8 @@ pub fn two_key_chunk(one: &RecordKey, two: &RecordKey, session: &SessionId) -> R
     for key in [one, two] {
         let keys = StreamKeys::derive(&session.0, key);
         let mut copy = chunk.clone();
-        open_chunk(&Native, &keys, &session.0, 0, true, &mut copy).or_fail("the chunk does not open under both keys")?;
+        open_chunk(&Native, &keys, &session.0, 0, true, &mut copy)
+            .or_fail("the chunk does not open under both keys")?;
     }
     Ok(chunk)
 }

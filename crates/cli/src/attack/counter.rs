@@ -146,7 +146,11 @@ async fn try_code(
 }
 
 /// A login made by hand, sealed to a hospital.
-fn login_by_hand(patient: &Patient, said: LoginRequest, key: &waybill_crypto::keys::SigningKey) -> Result<Vec<u8>, Failure> {
+fn login_by_hand(
+    patient: &Patient,
+    said: LoginRequest,
+    key: &waybill_crypto::keys::SigningKey,
+) -> Result<Vec<u8>, Failure> {
     let body = LoginBody { request: SignedBytes::from(&Signed::sign(&Native, key, said)) };
     let sealed = seal(&patient.a.keys.hpke, SealPurpose::Login, HOSPITAL_A.as_bytes(), &to_cbor(&body))?;
     Ok(Parcel::pack(Kind::Login, &sealed))
@@ -173,7 +177,7 @@ async fn logins(scene: &mut Scene) -> Result<Finding, Failure> {
         purpose: purpose.clone(),
     };
     let pid = patient.pid(&id(HOSPITAL_A));
-    let stranger = login_by_hand(&patient, said(pid.clone(), 0), &Native.generate_signing_key())?;
+    let stranger = login_by_hand(&patient, said(pid, 0), &Native.generate_signing_key())?;
     seen.push(scene.try_post(A, stranger).await?);
     let late = login_by_hand(&patient, said(pid, 3_600), &patient.consent_key(&id(HOSPITAL_A)))?;
     seen.push(scene.try_post(A, late).await?);
@@ -183,7 +187,8 @@ async fn logins(scene: &mut Scene) -> Result<Finding, Failure> {
 /// Everything a stranger may know of a person.
 fn known(patient: &Patient) -> Vec<String> {
     let person = &patient.sample.demographics;
-    let mut words = vec![patient.sample.id.clone(), patient.sample.at_b.clone(), format!("Patient/{}", patient.sample.id)];
+    let mut words =
+        vec![patient.sample.id.clone(), patient.sample.at_b.clone(), format!("Patient/{}", patient.sample.id)];
     words.extend(person.birth_date.clone());
     words.extend(person.identifiers.iter().flat_map(|i| [i.value.clone(), format!("{}|{}", i.system, i.value)]));
     for name in &person.names {

@@ -230,7 +230,8 @@ async fn redeeming(scene: &mut Scene) -> Result<(Case, SourceCase), Failure> {
     Ok((case, row))
 }
 
-async fn source_case(folder: &Path, case: &Case) -> Result<SourceCase, Failure> {
+/// A case's row in the store of hospital A, which must be stopped.
+pub(super) async fn source_case(folder: &Path, case: &Case) -> Result<SourceCase, Failure> {
     let data = DataFolder::open(&folder.join("data")).or_fail("A's data cannot be opened")?;
     let store = SqliteStore::open(data, SqliteOptions::default()).await.or_fail("A's store cannot be opened")?;
     let found = store.load(Space::Case, &source_row(&case.id())).await.or_fail("A's store cannot be read")?;
@@ -332,18 +333,28 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a server says when it does not start, if it says one of the expected words.
-fn start_refused(result: Result<(), Failure>, party: &str, words: &[(&str, &str)]) -> Seen {
-    match result {
+/// Starts a server again and says how it refuses to start, if it says one of the expected words.
+fn try_start(scene: &mut Scene, party: &str, words: &[(&str, &str)]) -> Seen {
+    let mark = scene.mark(party);
+    match scene.servant(party).restart() {
         Ok(()) => Seen::Passed(format!("{party} started")),
-        Err(failure) => {
-            let text = failure.to_string();
+        Err(_) => {
+            let text = scene.logged(party, mark);
             match words.iter().find(|(word, _)| text.contains(word)) {
                 Some((_, code)) => Seen::refused(party, code, "start"),
                 None => Seen::Passed(format!("{party} does not start: {text}")),
             }
         }
     }
+}
+
+/// The sizes that a refusal to start names: the store's own, and the witness's.
+fn two_sizes(text: &str) -> Option<(u64, u64)> {
+    let after = |word: &str| {
+        let rest = &text[text.find(word)? + word.len()..];
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+    };
+    Some((after("this store's log has ")?, after("a witness has seen ")?))
 }
 
 async fn rolled_back(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -359,14 +370,10 @@ async fn rolled_back(scene: &mut Scene) -> Result<Finding, Failure> {
     let swap = |from: &Path, to: &Path| fs::rename(from, to).or_fail("a folder cannot be moved");
     swap(&data, &newest)?;
     swap(&old, &data)?;
-    let started = scene.servant(AUTHORITY).restart();
-    let both = started.as_ref().err().is_some_and(|failure| {
-        // Both sizes are named.
-        let text = failure.to_string();
-        text.contains("leaves, a witness has seen")
-    });
-    let mut seen = start_refused(started, AUTHORITY, &[("log-behind-witness", "log-behind-witness")]);
-    if !both && !matches!(seen, Seen::Passed(_)) {
+    let mark = scene.mark(AUTHORITY);
+    let mut seen = try_start(scene, AUTHORITY, &[("log-behind-witness", "log-behind-witness")]);
+    let sizes = two_sizes(&scene.logged(AUTHORITY, mark));
+    if !matches!(seen, Seen::Passed(_)) && sizes.is_none_or(|(own, witnessed)| own >= witnessed) {
         seen = Seen::Passed("the two sizes are not named".to_owned());
     }
     fs::remove_dir_all(&data).or_fail("a folder cannot be removed")?;
@@ -399,7 +406,7 @@ async fn lists(scene: &mut Scene) -> Result<Finding, Failure> {
             Some(bytes) => fs::write(&file, bytes).or_fail("a file cannot be written")?,
             None => fs::remove_file(&file).or_fail("a file cannot be removed")?,
         }
-        seen.push(start_refused(scene.servant(A).restart(), A, words));
+        seen.push(try_start(scene, A, words));
     }
     fs::write(&file, &good).or_fail("a file cannot be written")?;
     scene.servant(A).restart()?;

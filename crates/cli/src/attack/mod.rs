@@ -76,7 +76,7 @@ async fn stage(program: &Path, attack: &'static Attack) -> Result<outcome::Findi
     let mut scene = Scene::open(program, folder.path()).await?;
     let mut finding = (attack.run)(&mut scene).await?;
     finding.record_bytes_read += scene.readable_elsewhere()?;
-    scene.network.stop();
+    scene.end()?;
     Ok(finding)
 }
 

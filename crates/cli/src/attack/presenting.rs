@@ -115,7 +115,8 @@ async fn no_presentation(scene: &mut Scene) -> Result<Finding, Failure> {
     // A knows no pseudonym of B's: it makes one up, and signs with its own key.
     let authority = Authority::take(scene)?;
     let mut minted = patient.draft(Scope::full(), Hides::default());
-    minted.bundle = Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(Digest([5; 32])), true));
+    minted.bundle =
+        Some(authority.prove(minted.terms.clone(), waybill_protocol::ids::MessageId(Digest([5; 32])), true));
     let consent = seal_consent(patient.consent(&minted), &a.identity.signing, &patient.a)?;
     let mut presentation = patient.presentation(&minted, consent.digest());
     presentation.pid = waybill_crypto::pseudonym::Pseudonym(opening().0);
@@ -207,7 +208,7 @@ async fn at_b(
         presentation
     };
     let swapped = [
-        (with(&|said| said.pid = other.pid.clone()), &key_p, case_p, &consent_p),
+        (with(&|said| said.pid = other.pid), &key_p, case_p, &consent_p),
         (with(&|said| said.pid_opening = other.pid_opening.clone()), &key_p, case_p, &consent_p),
         (with(&|said| said.scope_opening = other.scope_opening.clone()), &key_p, case_p, &consent_p),
         (with(&|said| said.proof = other.proof), &key_p, case_p, &consent_p),
@@ -242,7 +243,7 @@ async fn at_a(
     for field in 0..4 {
         let mut consent = honest.clone();
         match field {
-            0 => consent.pid = other.pid.clone(),
+            0 => consent.pid = other.pid,
             1 => consent.pid_opening = other.pid_opening.clone(),
             2 => consent.scope_opening = other.scope_opening.clone(),
             _ => consent.hides_opening = other.hides_opening.clone(),

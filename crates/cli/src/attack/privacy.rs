@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use futures::FutureExt as _;
+use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::HpkeSecretKey;
+use waybill_crypto::native::Native;
 use waybill_protocol::messages::{DelegationBody, LodgementBody};
 use waybill_protocol::patient::Contact;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
-use waybill_server::hospital::onetime::OneTimeKeys;
-use waybill_crypto::backend::Backend as _;
-use waybill_crypto::native::Native;
 use waybill_server::files;
+use waybill_server::hospital::onetime::OneTimeKeys;
 
 use super::asking::set;
 use super::hands::destination::{open_key, read_chunks, size_bytes};
@@ -151,7 +151,10 @@ fn closed(opened: bool, what: &str) -> Seen {
 async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
     let (patient, case, mut b) = set(scene).await?;
     let (session, manifest) = b.ask(scene, Ask::honest(&b, &patient, &case)?).await?;
-    let recorded = waybill_protocol::messages::ManifestPlain { manifest: manifest.signed.clone(), chain: b.identity.chain.clone() };
+    let recorded = waybill_protocol::messages::ManifestPlain {
+        manifest: manifest.signed.clone(),
+        chain: b.identity.chain.clone(),
+    };
     // The manifest as it lay in the mailbox, and the record key as the authority released it.
     let sealed = super::hands::patient::seal(
         session.secret.public(),
@@ -191,7 +194,8 @@ async fn overheard(scene: &mut Scene) -> Result<Finding, Failure> {
     let shipment = Shipment::of(&asked, &patient.sample.lines)?;
     let (hm, _) = pack_manifest(shipment.manifest.clone(), &a.identity.signing, &a.identity.chain, &asked)?;
     let hm_sent = a.send(scene, &asked, &shipment).await?;
-    let signed = waybill_protocol::signed::Signed::sign(&Native, &a.identity.signing, lodgement(&asked, hm, &shipment.key)?);
+    let signed =
+        waybill_protocol::signed::Signed::sign(&Native, &a.identity.signing, lodgement(&asked, hm, &shipment.key)?);
     let parcel = pack_lodgement(scene, asked.proof, signed.bytes()).await?;
     let body: LodgementBody =
         Parcel::parse(&parcel).or_fail("no parcel")?.open(Kind::KeyLodgement, "lodgement").or_fail("no lodgement")?;
@@ -215,9 +219,7 @@ async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
     let case = patient.delegate_all(scene).await?;
     let admin = scene.network.admin("authority");
     let mut trap = scene.mailbox(Native.generate_signing_key()).await?;
-    let entry = |mailbox: String| {
-        serde_json::json!({ "id": patient.a.hospital.as_str(), "mailbox": mailbox, "standing": "active" })
-    };
+    let entry = |mailbox: String| serde_json::json!({ "id": patient.a.hospital.as_str(), "mailbox": mailbox, "standing": "active" });
     admin.post::<serde_json::Value>("/hospitals", &entry(trap.url.to_string())).await?;
     patient.present(scene, &case).await?;
     let letter = trap.next(scene, super::scene::PATIENCE).await?.or_fail("B asks nobody")?;

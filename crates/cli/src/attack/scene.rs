@@ -209,6 +209,17 @@ impl Scene {
         }
     }
 
+    /// Kills every process: what an attack leaves behind need not be drained.
+    ///
+    /// # Errors
+    /// [`Failure`] when the operating system refuses.
+    pub fn end(mut self) -> Result<(), Failure> {
+        for party in ["hospital-a", "hospital-b", "authority", "witness", "relay"] {
+            self.servant(party).kill()?;
+        }
+        Ok(())
+    }
+
     /// A public page of the authority.
     ///
     /// # Errors
@@ -241,7 +252,9 @@ impl Scene {
         let crl = Crl::parse_and_verify(&Native, &crl.or_fail("no revocation list")?, &issuer);
         let name = HospitalId::parse(AUTHORITY).expect("the authority's name is well formed");
         let mut trust = Trust::new(name, anchor, self.network.policy()?, crl.or_fail("the revocation list is none")?);
-        trust.accept_statement(&self.ctx(), &self.statement().await?).or_fail("the authority's statement is refused")?;
+        trust
+            .accept_statement(&self.ctx(), &self.statement().await?)
+            .or_fail("the authority's statement is refused")?;
         Ok(trust)
     }
 
@@ -319,18 +332,25 @@ impl Scene {
         fs::metadata(self.log_file(party)).map_or(0, |meta| meta.len())
     }
 
+    /// What a party has logged since a mark.
+    #[must_use]
+    pub fn logged(&self, party: &str, mark: u64) -> String {
+        let text = fs::read(self.log_file(party)).unwrap_or_default();
+        let new = text.get(usize::try_from(mark).unwrap_or(usize::MAX)..).unwrap_or_default();
+        String::from_utf8_lossy(new).into_owned()
+    }
+
     /// The codes with which a party has refused parcels since a mark, in order.
     #[must_use]
     pub fn refusals(&self, party: &str, mark: u64) -> Vec<Code> {
-        let text = fs::read(self.log_file(party)).unwrap_or_default();
-        let new = text.get(usize::try_from(mark).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let code = |line: &[u8]| -> Option<Code> {
-            let event: Value = serde_json::from_slice(line).ok()?;
+        let new = self.logged(party, mark);
+        let code = |line: &str| -> Option<Code> {
+            let event: Value = serde_json::from_str(line).ok()?;
             let refused = event.get("message")?.as_str()? == REFUSED;
             let code = event.get("code").filter(|_| refused)?.as_str()?;
             Code::ALL.iter().find(|known| known.as_str() == code).copied()
         };
-        new.split(|byte| *byte == b'\n').filter_map(code).collect()
+        new.lines().filter_map(code).collect()
     }
 
     /// The first refusal of a party since a mark; `None` when none came in time.

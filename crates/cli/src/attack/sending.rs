@@ -1,12 +1,12 @@
 //! Attacks by A: a source that sends other things, another key, or to other people than was agreed.
 
 use futures::FutureExt as _;
+use waybill_crypto::backend::Backend as _;
+use waybill_crypto::native::Native;
 use waybill_protocol::evidence::Evidence;
 use waybill_protocol::signed::Signed;
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
-use waybill_crypto::backend::Backend as _;
-use waybill_crypto::native::Native;
 
 use super::asking::narrow;
 use super::hands::source::{Asked, lodgement, pack_lodgement, record_key};
@@ -152,10 +152,12 @@ async fn twin(
 }
 
 fn of_types(lines: &[Vec<u8>], names: &[&str]) -> Vec<Vec<u8>> {
-    let is = |line: &[u8]| names.iter().any(|name| {
-        let word = format!("\"resourceType\":\"{name}\"");
-        super::scene::occurrences(line, word.as_bytes()) > 0
-    });
+    let is = |line: &[u8]| {
+        names.iter().any(|name| {
+            let word = format!("\"resourceType\":\"{name}\"");
+            super::scene::occurrences(line, word.as_bytes()) > 0
+        })
+    };
     lines.iter().filter(|line| is(line)).cloned().collect()
 }
 

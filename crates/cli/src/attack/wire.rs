@@ -164,7 +164,8 @@ async fn problem<R: AsyncReadExt + Unpin>(by: &str, reader: &mut R) -> Seen {
 
 async fn endless(scene: &Scene, mailbox: &str, host: &str) -> Result<Seen, Failure> {
     let (mut reader, mut writer) = tokio::io::split(raw(scene, host).await?);
-    let head = format!("POST /mailbox/{mailbox}/messages HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST /mailbox/{mailbox}/messages HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
     let flood = async {
         writer.write_all(head.as_bytes()).await?;
         let chunk = [b"10000\r\n".as_slice(), &[0; 65_536], b"\r\n"].concat();
@@ -262,11 +263,8 @@ async fn admin(scene: &Scene, method: Method, path: &str, body: Vec<u8>) -> Resu
 }
 
 async fn hostile(scene: &mut Scene) -> Result<Finding, Failure> {
-    let deep = format!(
-        "{{\"resourceType\":\"Basic\",\"id\":\"x\",\"code\":{}{}}}",
-        "[".repeat(10_000),
-        "]".repeat(10_000)
-    );
+    let deep =
+        format!("{{\"resourceType\":\"Basic\",\"id\":\"x\",\"code\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let records: [Vec<u8>; 4] = [
         br#"{"resourceType":"Patient","id":"p-1","gender":"male","gender":"female"}"#.to_vec(),
         deep.into_bytes(),

@@ -49,7 +49,8 @@ impl Authority {
     pub fn take(scene: &Scene) -> Result<Self, Failure> {
         let (place, online) = (scene.folder("authority"), scene.folder("authority").join("online"));
         let keys = AuthorityKeys {
-            proof_signing: files::read_signing_key(&online.join("proof-signing.key")).or_fail("no proof-signing key")?,
+            proof_signing: files::read_signing_key(&online.join("proof-signing.key"))
+                .or_fail("no proof-signing key")?,
             lodgement: files::read_hpke_key(&online.join("lodgement.key")).or_fail("no lodgement key")?,
             chain: files::read_chain(&online.join("proof-signing.pem")).or_fail("no proof-signing chain")?,
         };
@@ -57,7 +58,8 @@ impl Authority {
         Ok(Self {
             keys,
             log: ceremony::log_signer(&Folder::new(&place), AUTHORITY).or_fail("no log key")?,
-            witness: witness::load_key(&scene.folder("witness").join("witness.key"), WITNESS).or_fail("no witness key")?,
+            witness: witness::load_key(&scene.folder("witness").join("witness.key"), WITNESS)
+                .or_fail("no witness key")?,
             issuing_key: files::read_signing_key(&issuing.join("issuing.key")).or_fail("no issuing key")?,
             issuing: files::read_certificate(&issuing.join("issuing.pem")).or_fail("no issuing certificate")?,
             crl_url: ceremony::crl_url(AUTHORITY),
@@ -136,8 +138,7 @@ impl Authority {
     /// A proof over any terms, signed with the real key, in a forged log.
     #[must_use]
     pub fn prove(&self, terms: Terms, delegation: MessageId, cosigned: bool) -> ProofBundle {
-        let proof =
-            MigrationProof { suite: SUITE, authority: id(AUTHORITY), delegation, terms, issued_at: now() };
+        let proof = MigrationProof { suite: SUITE, authority: id(AUTHORITY), delegation, terms, issued_at: now() };
         let proof = Signed::sign(&Native, &self.keys.proof_signing, proof);
         let evidence = self.log(&mut ForgedLog::default(), LeafKind::PROOF, proof.id(), cosigned);
         ProofBundle { proof: SignedBytes::from(&proof), chain: self.keys.chain.clone(), evidence }

@@ -129,8 +129,7 @@ impl Ask {
         let mut nonce = [0; 16];
         Native.random(&mut nonce);
         let bound = sha256(&[self.proof_id.as_bytes(), &self.session_key.public().0]);
-        let identity_claim =
-            seal(&self.claim_to, SealPurpose::IdentityClaim, bound.as_bytes(), &to_cbor(&self.claim))?;
+        let identity_claim = seal(&self.claim_to, SealPurpose::IdentityClaim, bound.as_bytes(), &to_cbor(&self.claim))?;
         let request = TransferRequest {
             proof: self.proof_id,
             consent: self.consent_hash,
@@ -160,7 +159,11 @@ impl Destination {
     /// [`Failure`].
     pub async fn take(scene: &mut Scene) -> Result<Self, Failure> {
         scene.servant("hospital-b").kill()?;
-        Ok(Self { identity: identity(scene, "hospital-b")?, mailbox: scene.mailbox_of("hospital-b").await?, last_bytes: 0 })
+        Ok(Self {
+            identity: identity(scene, "hospital-b")?,
+            mailbox: scene.mailbox_of("hospital-b").await?,
+            last_bytes: 0,
+        })
     }
 
     /// Posts a request to A and says what A does with it: its signed refusal, or else what its own log says.
@@ -184,8 +187,10 @@ impl Destination {
             if let Some(code) = scene.refusal("hospital-a", mark, Duration::from_millis(50)).await {
                 // The refusal of a sender that A could identify is signed, too; it must say the public code.
                 let shown_by = match self.hear(scene, session, Duration::from_secs(2)).await? {
-                    Some(Heard::Refused(public, full)) if public == code.public() => {
-                        if full == Some(code.for_counterpart()) { "signed refusal" } else { "log" }
+                    Some(Heard::Refused(public, Some(full)))
+                        if public == code.public() && full == code.for_counterpart() =>
+                    {
+                        "signed refusal"
                     }
                     Some(Heard::Refused(public, _)) => {
                         return Ok(Seen::Passed(format!("A logs {code} and signs {public}")));
@@ -271,9 +276,7 @@ impl Destination {
         let body = DeliveryBody { delivery: SignedBytes::from(&delivery), chain: self.identity.chain.clone() };
         scene.post(&scene.address("authority")?, Parcel::pack(Kind::DeliveryReceipt, &body)).await?;
         let deadline = Instant::now() + PATIENCE;
-        while let Some(letter) =
-            self.mailbox.next(scene, deadline.saturating_duration_since(Instant::now())).await?
-        {
+        while let Some(letter) = self.mailbox.next(scene, deadline.saturating_duration_since(Instant::now())).await? {
             let parcel = Parcel::parse(&letter).or_fail("a letter is no parcel")?;
             if parcel.kind == Kind::KeyRelease {
                 return parcel.open(Kind::KeyRelease, "release").or_fail("a release does not decode");

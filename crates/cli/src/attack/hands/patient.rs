@@ -105,7 +105,8 @@ pub async fn register_with(
     let patient = role::Patient { ctx: scene.ctx(), root };
     let (exchange, parcel) = patient.register(enrolment, 0, &reply.url.to_string()).or_fail("no registration")?;
     let mailbox = crate::attack::scene::url(&enrolment.mailbox)?;
-    let party = if enrolment.hospital.as_str() == crate::demo::network::HOSPITAL_A { "hospital-a" } else { "hospital-b" };
+    let party =
+        if enrolment.hospital.as_str() == crate::demo::network::HOSPITAL_A { "hospital-a" } else { "hospital-b" };
     let mark = scene.mark(party);
     scene.post(&mailbox, parcel).await?;
     // A refusal of a stranger is silent: the hospital's log tells it.

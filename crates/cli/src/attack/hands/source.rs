@@ -90,7 +90,9 @@ impl Shipment {
             let mut salt = [0; 16];
             Native.random(&mut salt);
             let salt = Salt::from_bytes(salt);
-            writer.push(resource.key(), resource.version(), salt, resource.bytes()).or_fail("a resource has no frame")?;
+            writer
+                .push(resource.key(), resource.version(), salt, resource.bytes())
+                .or_fail("a resource has no frame")?;
             tally.add(resource.key(), resource.version(), salt, resource.bytes());
         }
         let (stream, totals) = writer.finish().or_fail("no stream")?;
