@@ -88,7 +88,7 @@ pub const TABLE: &[Attack] = &[
             Try::new("a hospital", AUTHORITY, "not-found"),
             Try::new("a tile of the log", AUTHORITY, "not-found"),
             Try::new("a case", A, "not-found"),
-            Try::new("a patient", A, "not-found"),
+            Try::new("a patient", A, "patient-unknown"),
         ],
         run: |scene| paths(scene).boxed_local(),
     },

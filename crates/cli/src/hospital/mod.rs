@@ -21,8 +21,8 @@ use crate::args::{AtHospital, HospitalCommand, ServeArgs};
 use crate::authority::{copy, write_config};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
-use crate::network_file::NetworkFile;
 use crate::inputs;
+use crate::network_file::NetworkFile;
 use crate::serve::{self, announce, start_failure};
 
 /// The configuration file's name.
@@ -146,12 +146,7 @@ pub struct Settings {
 
 impl Settings {
     /// What a network file says, with the root certificate in PEM.
-    fn of_network(
-        name: String,
-        network: &NetworkFile,
-        relay: Option<String>,
-        quorum: Option<usize>,
-    ) -> (Self, String) {
+    fn of_network(name: String, network: &NetworkFile, relay: Option<String>, quorum: Option<usize>) -> (Self, String) {
         let settings = Self {
             name,
             relay: relay.unwrap_or_else(|| network.relay.clone()),

@@ -187,12 +187,11 @@ impl Destination {
             if let Some(code) = scene.refusal("hospital-a", mark, Duration::from_millis(50)).await {
                 // The refusal of a sender that A could identify is signed, too; it must say the public code.
                 let shown_by = match self.hear(scene, session, Duration::from_secs(2)).await? {
-                    Some(Heard::Refused(public, full))
-                        if public == code.public() && full == Some(code.for_counterpart()) =>
+                    Some(Heard::Refused(public, Some(full)))
+                        if public == code.public() && full == code.for_counterpart() =>
                     {
                         "signed refusal"
                     }
-                    Some(Heard::Refused(public, _)) if public == code.public() => "log",
                     Some(Heard::Refused(public, _)) => {
                         return Ok(Seen::Passed(format!("A logs {code} and signs {public}")));
                     }
