@@ -22,6 +22,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 pub struct Admin {
     socket: PathBuf,
     role: Option<String>,
+    user: Option<String>,
 }
 
 /// The part of an RFC 9457 problem document that people read.
@@ -36,13 +37,19 @@ impl Admin {
     /// The server behind a socket.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), role: None }
+        Self { socket: socket.into(), role: None, user: None }
     }
 
     /// Acts in a role (`registrar`, `records-officer`, ...) instead of the usual one of each action.
     #[must_use]
     pub fn acting(self, role: Option<String>) -> Self {
         Self { role, ..self }
+    }
+
+    /// Acts for somebody, where the server lets us.
+    #[must_use]
+    pub fn for_user(self, user: Option<String>) -> Self {
+        Self { user, ..self }
     }
 
     /// The socket.
@@ -109,8 +116,13 @@ impl Admin {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
-        let separator = if path.contains('?') { '&' } else { '?' };
-        let target = self.role.as_ref().map_or_else(|| path.to_owned(), |role| format!("{path}{separator}role={role}"));
+        let mut target = path.to_owned();
+        for (name, value) in [("role", &self.role), ("user", &self.user)] {
+            if let Some(value) = value {
+                let separator = if target.contains('?') { '&' } else { '?' };
+                target = format!("{target}{separator}{name}={}", escaped(value));
+            }
+        }
         let request = Request::builder().method(method).uri(target).header("content-type", "application/json");
         let request = request.body(body).map_err(|e| Failure::usage(format!("`{path}` is no path")).caused_by(e))?;
         unix::request(&self.socket, request, PATIENCE, MAX_ANSWER_BYTES).await.map_err(|error| self.unreachable(error))
@@ -126,6 +138,14 @@ impl Admin {
         };
         Failure::environment("the server cannot be reached", error).hint(hint)
     }
+}
+
+/// A value as it may stand in a query (RFC 3986 section 2.1).
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let one = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(one).collect()
 }
 
 fn succeeded(status: StatusCode, body: Bytes) -> Result<Bytes, Failure> {
@@ -166,6 +186,12 @@ mod tests {
         assert_eq!(failure.exit, Exit::Environment);
         assert!(failure.to_string().contains("/nowhere/admin.sock"), "{failure}");
         assert!(failure.advice().unwrap().contains("serve"));
+    }
+
+    #[test]
+    fn what_is_typed_stays_one_value_of_a_query() {
+        assert_eq!(escaped("anna-1_~.x"), "anna-1_~.x");
+        assert_eq!(escaped("a&role=auditor ü"), "a%26role%3Dauditor%20%C3%BC");
     }
 
     #[test]

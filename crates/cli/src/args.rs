@@ -1,12 +1,17 @@
 //! What can be typed; the parties' own commands are in the modules.
 
+mod attack;
 mod authority;
 mod hospital;
+mod patient;
 
-pub use authority::{AuthorityCommand, RelayCommand, WitnessCommand};
-pub use hospital::{AtHospital, HospitalCommand, StaffRole};
+pub use attack::AttackArgs;
+pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
+pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
+pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -33,6 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a whole network on this machine and migrate records through it, before your eyes.
     Demo(DemoArgs),
+    /// Attack a network of real processes, attack by attack, each beside its unattacked twin.
+    Attack(AttackArgs),
     /// Judge a file of evidence offline: which sentence of the case is proven by which signature.
     Verify(VerifyArgs),
     /// Write generated patients (FHIR R4), the same for the same seed.
@@ -49,6 +56,13 @@ pub enum Command {
     /// A hospital: keys, records, patients, cases, server.
     #[command(subcommand)]
     Hospital(HospitalCommand),
+    /// The patient: wallet, hospitals, migrations, receipts.
+    Patient(PatientArgs),
+}
+
+/// Reads a span of time such as `30s`, `10m`, `2h`, `7d`.
+fn span(text: &str) -> Result<Duration, String> {
+    crate::when::span(text).ok_or_else(|| "write a number with s, m, h, d or w, such as 30s or 7d".to_owned())
 }
 
 pub(crate) const SCOPE_HELP: &str = "Clauses joined by `;`, all of which must hold:
@@ -138,9 +152,12 @@ pub enum Form {
 /// How a server process runs.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The configuration file.
+    /// The server's folder, where its configuration file lies.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The configuration file, when it is not the usual one of the folder.
     #[arg(long, value_name = "TOML")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Stop when standard input closes: for a parent process that wants no orphans.
     #[arg(long)]
     pub supervised: bool,

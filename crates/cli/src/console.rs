@@ -31,7 +31,7 @@ impl Console {
     /// Says a line to people; silent with JSON.
     pub fn say(self, line: impl AsRef<str>) {
         if !self.json {
-            print_line(line.as_ref());
+            print_line(&harmless(line.as_ref()));
         }
     }
 
@@ -48,6 +48,35 @@ impl Console {
     pub fn result(self, value: &impl Serialize, line: impl AsRef<str>) {
         self.say(line);
         self.json(value);
+    }
+
+    /// Says something beside the result, on standard error, so that the result stays what was asked for.
+    pub fn note(self, line: impl AsRef<str>) {
+        // Nothing can be done about a standard error that is closed.
+        let _ = writeln!(std::io::stderr().lock(), "{}", harmless(line.as_ref()));
+    }
+
+    /// Whether somebody sits at the terminal who can be asked.
+    #[must_use]
+    pub fn can_ask(self) -> bool {
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// Asks a question that is answered with yes or no; everything but a yes is a no.
+    ///
+    /// # Errors
+    /// [`Failure`] when nobody can be asked, or standard input ends.
+    pub fn confirm(self, question: &str, instead: &str) -> Result<bool, Failure> {
+        // With JSON nobody has read what the question is about.
+        if self.json || !self.can_ask() {
+            return Err(Failure::usage("this needs a confirmation and nobody can be asked").hint(instead));
+        }
+        let cannot = |e| Failure::environment("the answer cannot be read", e);
+        let mut stderr = std::io::stderr().lock();
+        write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).map_err(cannot)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(cannot)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
     /// A spinner for something that takes a while; invisible when nobody watches.
@@ -68,12 +97,22 @@ impl Console {
     pub fn fail(self, failure: &Failure) -> ExitCode {
         let mut stderr = std::io::stderr().lock();
         // Nothing can be done about a standard error that is closed.
-        let _ = writeln!(stderr, "error: {failure}");
+        let _ = writeln!(stderr, "error: {}", harmless(&failure.to_string()));
         if let Some(hint) = failure.advice() {
             let _ = writeln!(stderr, "  try: {hint}");
         }
         failure.exit.into()
     }
+}
+
+/// A text without what a terminal obeys: titles, states and reasons are written by others.
+///
+/// Security: control characters move the cursor and rewrite what was said; marks of writing direction turn it round.
+fn harmless(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Whoever reads standard output may stop reading; that is not our failure.
@@ -97,5 +136,18 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_command_the_terminal() {
+        assert_eq!(harmless("Asthma\u{1b}[2J\r\u{7}"), "Asthma\u{fffd}[2J\u{fffd}\u{fffd}");
+        assert_eq!(harmless("\u{202e}txt\u{2066}"), "\u{fffd}txt\u{fffd}");
+        let said = "Größe 1,80 m\n\t█▀▄ ─ ß";
+        assert_eq!(harmless(said), said);
     }
 }

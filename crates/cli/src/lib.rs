@@ -2,11 +2,14 @@
 //!
 //! - [`args`]: what can be typed
 //! - [`serve`]: the server processes; [`authority`], [`witness`], [`relay`], [`hospital`]: what their operators do
+//! - [`patient`]: what a patient does, with [`courier`] to carry it
 //! - [`demo`]: a whole network, real processes and a real migration
+//! - [`attack`]: the same network under attack
 //! - [`verify`]: evidence, read aloud
 
 pub mod admin;
 pub mod args;
+pub mod attack;
 pub mod authority;
 pub mod console;
 pub mod courier;
@@ -14,10 +17,13 @@ pub mod demo;
 pub mod failure;
 pub mod hospital;
 pub mod inputs;
+pub mod network_file;
+pub mod patient;
 pub mod relay;
 pub mod sample;
 pub mod serve;
 pub mod verify;
+pub mod when;
 pub mod witness;
 
 use std::process::ExitCode;
@@ -51,11 +57,13 @@ pub fn run() -> ExitCode {
 async fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, console).await,
+        Command::Attack(args) => attack::run(args, console).await,
         Command::Verify(args) => verify::run(&args, console),
         Command::Sample(args) => sample::run(&args, console),
         Command::Authority(command) => authority::run(command, console).await,
         Command::Witness(command) => witness::run(command, console).await,
         Command::Relay(command) => relay::run(command, console).await,
         Command::Hospital(command) => hospital::run(command, console).await,
+        Command::Patient(args) => patient::run(args, console).await,
     }
 }

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use waybill_server::config::ConfigFile;
 use waybill_server::costs;
 use waybill_server::files;
-use waybill_server::relay::{Relay, RelayConfig};
+use waybill_server::relay::{Relay, RelayConfig, Waiting};
 
+use crate::admin::Admin;
 use crate::args::{RelayCommand, ServeArgs};
 use crate::authority::write_config;
 use crate::console::Console;
@@ -15,7 +17,7 @@ use crate::serve::{self, announce, ended, start_failure};
 use crate::witness::service_table;
 
 /// The configuration file's name.
-pub const CONFIG: &str = "relay.toml";
+pub const CONFIG: &str = RelayConfig::FILE;
 
 /// Runs a command of a relay.
 ///
@@ -29,6 +31,14 @@ pub async fn run(command: RelayCommand, console: &Console) -> Result<Exit, Failu
             Ok(Exit::Success)
         }
         RelayCommand::Serve(args) => serve(&args).await,
+        RelayCommand::Status { folder } => {
+            let waiting: Waiting = Admin::new(folder.join("data/admin.sock")).read("/waiting").await?;
+            let Waiting { mailboxes, messages, blobs, object_bytes } = &waiting;
+            let line =
+                format!("{mailboxes} mailboxes; {messages} messages and {blobs} blobs wait, {object_bytes} bytes");
+            console.result(&waiting, line);
+            Ok(Exit::Success)
+        }
     }
 }
 

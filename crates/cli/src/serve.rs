@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::metered::{Meter, Metered};
 use waybill_crypto::native::Native;
+use waybill_server::authority::sequencer::StartError as LogError;
 use waybill_server::clock::SystemClock;
-use waybill_server::config::{self, Anchored, ConfigError, LogConfig};
+use waybill_server::config::{self, ConfigError, ConfigFile, LogConfig};
 use waybill_server::costs;
 use waybill_server::net::server::{BindError, Drain};
 use waybill_server::shell::StartError;
@@ -51,9 +52,10 @@ pub struct Run {
 /// [`Failure`].
 pub fn prepare<C>(args: &ServeArgs, log: impl FnOnce(&C) -> &LogConfig) -> Result<(C, Run), Failure>
 where
-    C: serde::de::DeserializeOwned + Anchored,
+    C: serde::de::DeserializeOwned + ConfigFile,
 {
-    let config: C = config::load(&args.config).map_err(config_failure)?;
+    let file = args.config.clone().unwrap_or_else(|| args.folder.join(C::FILE));
+    let config: C = config::load(&file).map_err(config_failure)?;
     let settings = log(&config);
     telemetry::init(settings.format, &settings.filter)
         .map_err(|e| Failure::usage("the log cannot start").caused_by(e))?;
@@ -70,7 +72,7 @@ where
 fn config_failure(error: ConfigError) -> Failure {
     match error {
         ConfigError::Read { .. } => Failure::environment("the configuration cannot be read", error)
-            .hint("run the `init` command of this server first, and name the file it wrote with --config"),
+            .hint("run the `init` command of this server first (`authority configure` for an authority), then name its folder or, with --config, the file"),
         other => Failure::usage("the configuration cannot be used").caused_by(other),
     }
 }
@@ -87,6 +89,11 @@ pub fn start_failure(error: StartError) -> Failure {
             "run the set-up commands again for what is missing; never copy keys between parties"
         }
         StartError::Config(_) => "correct the configuration file",
+        StartError::Log(LogError::LogBehindWitness { .. }) => {
+            let hint = "this store is an old copy: serve the newest one; docs/OPERATIONS.md says what to do when there is none";
+            return Failure::failed("the server refuses to start").caused_by(error).hint(hint);
+        }
+        StartError::Log(_) => "start the witnesses, or check their URLs and keys in the configuration file",
         _ => "look at the log on standard error",
     };
     Failure::environment("the server cannot start", error).hint(hint)

@@ -4,10 +4,15 @@ use std::path::Path;
 
 use serde_json::json;
 use waybill_crypto::native::Native;
+use waybill_server::authority::ceremony::Folder;
+use waybill_server::authority::desk;
+use waybill_server::clock::{Clock, SystemClock};
+use waybill_server::config::ConfigFile;
 use waybill_server::costs;
 use waybill_server::files;
-use waybill_server::witness::{WitnessConfig, WitnessServer, create_key};
+use waybill_server::witness::{LogSeen, WitnessConfig, WitnessServer, create_key};
 
+use crate::admin::Admin;
 use crate::args::{ServeArgs, WitnessCommand};
 use crate::authority::write_config;
 use crate::console::Console;
@@ -15,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::serve::{self, announce, ended, start_failure};
 
 /// The configuration file's name.
-pub const CONFIG: &str = "witness.toml";
+pub const CONFIG: &str = WitnessConfig::FILE;
 
 /// Runs a command of a witness.
 ///
@@ -24,6 +29,7 @@ pub const CONFIG: &str = "witness.toml";
 pub async fn run(command: WitnessCommand, console: &Console) -> Result<Exit, Failure> {
     match command {
         WitnessCommand::Init { folder, name, log, listen } => {
+            let name = name.map_or_else(|| certified_name(&folder), Ok)?;
             let key = init(&folder, &name, &log, &listen.to_string())?;
             console.say(format!(
                 "The witness' verifier key, for the authority and for everybody who trusts this witness:\n{key}"
@@ -32,7 +38,28 @@ pub async fn run(command: WitnessCommand, console: &Console) -> Result<Exit, Fai
             Ok(Exit::Success)
         }
         WitnessCommand::Serve(args) => serve(&args).await,
+        WitnessCommand::Status { folder } => status(&folder, console).await,
     }
+}
+
+async fn status(folder: &Path, console: &Console) -> Result<Exit, Failure> {
+    let seen: Vec<LogSeen> = Admin::new(folder.join("data/admin.sock")).read("/logs").await?;
+    for log in &seen {
+        console.say(format!("{} leaves, root {}\n  of {}", log.size, log.root, log.log));
+    }
+    console.json(&seen);
+    Ok(Exit::Success)
+}
+
+/// The name in the certificate that `authority issue-service` put into a folder.
+fn certified_name(folder: &Path) -> Result<String, Failure> {
+    let place = Folder::new(folder);
+    let leaf = desk::anchor(&place).ok().zip(files::read(&place.join("tls.pem")).ok());
+    let leaf = leaf.and_then(|(anchor, pem)| desk::read_leaf(&Native, &anchor, &pem, SystemClock.now_seconds()));
+    leaf.map(|leaf| leaf.subject).ok_or_else(|| {
+        Failure::usage(format!("{} has no certificate to take the name from", folder.display()))
+            .hint("run `waybill authority issue-service` first, or give --name")
+    })
 }
 
 /// Makes the key and witness.toml; gives the verifier key.

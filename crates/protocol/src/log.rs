@@ -22,7 +22,7 @@ pub mod witness;
 
 use thiserror::Error;
 
-pub use checkpoint::{Checkpoint, CheckpointPolicy, CosignedCheckpoint, PolicyError, verify_consistency};
+pub use checkpoint::{Checkpoint, CheckpointPolicy, CosignedCheckpoint, PolicyError, open_signed, verify_consistency};
 pub use evidence::{LeafKind, LogEvidence, leaf_entry};
 pub use note::{KeyName, NoteKey, NoteKeyKind, NoteSigner};
 pub use waybill_crypto::merkle::MAX_PROOF_HASHES;

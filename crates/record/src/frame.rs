@@ -174,6 +174,37 @@ impl<W: Write> FrameWriter<W> {
     }
 }
 
+/// How long a stream would be, without its bodies at hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FrameMeter {
+    totals: FrameTotals,
+}
+
+impl FrameMeter {
+    /// Counts one resource.
+    pub fn add(&mut self, key: &ResourceKey, version: Option<&ResourceId>, length: u64) {
+        let salt = Salt::from_bytes([0; 16]);
+        let head = Head::Resource { key: key.clone(), version: version.cloned(), salt, length };
+        self.totals.content_bytes += head_bytes(&head) + length;
+        self.totals.resources += 1;
+        self.totals.resource_bytes += length;
+    }
+
+    /// The totals of the stream that a [`FrameWriter`] would make of the same resources.
+    #[must_use]
+    pub fn finish(mut self) -> FrameTotals {
+        let FrameTotals { resources, resource_bytes, .. } = self.totals;
+        self.totals.content_bytes += head_bytes(&Head::Header) + head_bytes(&Head::End { resources, resource_bytes });
+        self.totals.padded_bytes = padme(self.totals.content_bytes);
+        self.totals
+    }
+}
+
+/// A head with its length before it.
+fn head_bytes(head: &Head) -> u64 {
+    2 + minicbor::to_vec(head).expect("writing into memory does not fail").len() as u64
+}
+
 impl<C> Encode<C> for Head {
     fn encode<W: minicbor::encode::Write>(
         &self,

@@ -75,9 +75,7 @@ impl Hides {
 
     /// Whether this resource is hidden.
     pub fn contains(&self, resource_type: &str, id: &str) -> bool {
-        self.0
-            .binary_search_by(|item| (item.resource_type.as_str(), item.id.as_str()).cmp(&(resource_type, id)))
-            .is_ok()
+        self.place(resource_type, id).is_some()
     }
 
     /// Whether any text of these bytes (a reference, a url, a narrative) still names a hidden item as `Type/id`.
@@ -85,18 +83,37 @@ impl Hides {
     /// Linear in the bytes, whatever the number of items; JSON escapes are undone first. A hidden item that is merely
     /// described in words is not found.
     pub fn mentioned_in(&self, bytes: &[u8]) -> bool {
-        !self.0.is_empty() && any_string(bytes, &mut |text| self.mentioned_in_text(text))
+        !self.0.is_empty() && any_string(bytes, &mut |text| self.named_in(text).next().is_some())
     }
 
-    fn mentioned_in_text(&self, text: &str) -> bool {
+    /// Which hidden items any text of these bytes names, sorted, each once; as [`Hides::mentioned_in`].
+    pub fn mentions_in(&self, bytes: &[u8]) -> Vec<&ResourceKey> {
+        let mut found = Vec::new();
+        if !self.0.is_empty() {
+            any_string(bytes, &mut |text| {
+                found.extend(self.named_in(text));
+                false
+            });
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|place| &self.0[place]).collect()
+    }
+
+    /// The places of the items that a text names.
+    fn named_in(&self, text: &str) -> impl Iterator<Item = usize> {
         let bytes = text.as_bytes();
-        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').any(|(slash, _)| {
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').filter_map(move |(slash, _)| {
             let letters = bytes[..slash].iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
             let length = bytes[slash + 1..].iter().take(MAX_ID_BYTES + 1).take_while(|byte| is_id_byte(**byte)).count();
             let id = &text[slash + 1..slash + 1 + length];
             let name = &text[slash - letters..slash];
-            self.contains(name, id) || self.contains(name, id.trim_end_matches(['.', '-']))
+            self.place(name, id).or_else(|| self.place(name, id.trim_end_matches(['.', '-'])))
         })
+    }
+
+    fn place(&self, resource_type: &str, id: &str) -> Option<usize> {
+        self.0.binary_search_by(|item| (item.resource_type.as_str(), item.id.as_str()).cmp(&(resource_type, id))).ok()
     }
 }
 
@@ -227,6 +244,15 @@ mod tests {
             assert!(!mentions(&list, resource.as_bytes()), "{resource}");
         }
         assert!(!mentions(&Hides::default(), br#"{"reference":"Condition/c1"}"#));
+    }
+
+    #[test]
+    fn each_item_that_is_named_is_told_once() {
+        let list = hides(&["Condition/c1", "Condition/c2", "Observation/o"]);
+        let body = br#"{"a":"Condition/c2 and Condition/c1.","b":["Condition/c1"]}"#;
+        let found: Vec<String> = list.mentions_in(body).into_iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["Condition/c1", "Condition/c2"]);
+        assert!(list.mentions_in(b"{}").is_empty() && Hides::default().mentions_in(body).is_empty());
     }
 
     #[test]

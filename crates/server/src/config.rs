@@ -48,6 +48,12 @@ pub trait Anchored {
     fn anchor(&mut self, folder: &Path);
 }
 
+/// The configuration file of one kind of server.
+pub trait ConfigFile: Anchored {
+    /// Its usual name in the server's folder.
+    const FILE: &'static str;
+}
+
 /// Reads a configuration file and anchors its paths in the file's folder.
 pub fn load<T: DeserializeOwned + Anchored>(path: &Path) -> Result<T, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };

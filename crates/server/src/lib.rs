@@ -1,6 +1,7 @@
 //! The servers of Waybill: the network shell and, on top of it, the parties' services.
 
 pub mod authority;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod costs;

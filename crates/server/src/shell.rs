@@ -37,6 +37,9 @@ pub enum StartError {
     /// A key or certificate file.
     #[error(transparent)]
     File(#[from] crate::files::FileError),
+    /// The witnesses know more of an authority's log than its store does, or too few of them answer.
+    #[error(transparent)]
+    Log(#[from] crate::authority::sequencer::StartError),
     /// A setting that cannot be used; says which.
     #[error("the configuration cannot be used: {0}")]
     Config(String),

@@ -34,5 +34,5 @@ pub use folder::{DataFolder, OpenError};
 pub use key::{Key, KeyBuilder, KeyError, KeyReader};
 pub use memory::{MemoryObjects, MemoryStore};
 pub use space::Space;
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{DATABASE_FILE, DumpedRow, SqliteOptions, SqliteStore, dump};
 pub use traits::{ByteStream, MAX_OBJECT_IN_MEMORY, MAX_PAGE, Objects, Store, Stored};

@@ -3,15 +3,19 @@
 //! One writer task owns the only writing connection; readers use a pool of their own and are never blocked by it.
 
 mod apply;
+mod dump;
 mod error;
 mod read;
 mod schema;
 mod sql;
 mod writer;
 
+pub use dump::{DATABASE_FILE, DumpedRow, dump};
+
 use crate::folder::open_private;
 use crate::{Batch, Cause, Changes, CommitError, Committed, DataFolder, OpenError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,7 +52,7 @@ pub struct SqliteStore {
     requests: Mutex<Option<mpsc::Sender<writer::Request>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     changes: Arc<Changes>,
-    _folder: Arc<DataFolder>,
+    folder: Arc<DataFolder>,
 }
 
 impl SqliteStore {
@@ -71,13 +75,7 @@ impl SqliteStore {
         let (requests, incoming) = mpsc::channel(QUEUE_BATCHES);
         let writer = writer::Writer::new(connection, writing(&path, &options), Arc::clone(&changes));
         let task = tokio::spawn(writer.run(incoming));
-        Ok(Self {
-            readers,
-            requests: Mutex::new(Some(requests)),
-            task: Mutex::new(Some(task)),
-            changes,
-            _folder: folder,
-        })
+        Ok(Self { readers, requests: Mutex::new(Some(requests)), task: Mutex::new(Some(task)), changes, folder })
     }
 
     /// Commits what was handed in before, then closes the file; later calls fail with `Closed`.
@@ -92,6 +90,19 @@ impl SqliteStore {
         {
             tracing::error!(%error, "the writer ended badly");
         }
+    }
+
+    /// Writes a consistent copy of the database into another data folder, while this one is in use.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the copy is then not whole.
+    pub async fn copy_to(&self, folder: &DataFolder) -> Result<(), OpenError> {
+        let (from, to) = (self.folder.path().join(FILE), folder.path().join(FILE));
+        let io = |error| error::open(&to, error);
+        let text = to.to_str().ok_or_else(|| OpenError::io(&to, std::io::ErrorKind::InvalidInput.into()))?;
+        let mut connection = connect(&from).connect().await.map_err(io)?;
+        sqlx::query("VACUUM INTO ?").bind(text).execute(&mut connection).await.map_err(io)?;
+        connection.close().await.map_err(io)
     }
 
     async fn hand_in(&self, batch: Batch) -> Result<Committed, CommitError> {

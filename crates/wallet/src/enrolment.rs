@@ -3,20 +3,18 @@
 //! `WAYBILL1:` followed by upper-case base32 of the CBOR of [`Enrolment`] and four bytes of checksum: all of it in the
 //! alphanumeric mode of QR codes, which keeps them small, and it can be typed or mailed where nothing can scan.
 
-use data_encoding::BASE32_NOPAD;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use thiserror::Error;
-use waybill_crypto::digest::sha256;
 use waybill_protocol::patient::Enrolment;
 use waybill_protocol::wire::{from_cbor, to_cbor};
+
+use crate::text_code::{MAX_TEXT_BYTES, TextCode, TextError};
 
 /// How every enrolment code begins; the digit is the version.
 pub const ENROLMENT_PREFIX: &str = "WAYBILL1:";
 
-/// Longest text that is looked at: what the largest QR code holds. Units: bytes.
-const MAX_TEXT_BYTES: usize = 4296;
-const CHECKSUM_BYTES: usize = 4;
+const CODE: TextCode = TextCode { prefix: ENROLMENT_PREFIX, family: "WAYBILL", domain: b"waybill/1 enrolment text" };
 
 /// Why a text is not an enrolment code. Never carries a character of it: the code inside is a secret until it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -52,10 +50,7 @@ pub struct QrError;
 /// The text of an enrolment code.
 #[must_use]
 pub fn enrolment_text(enrolment: &Enrolment) -> String {
-    let mut bytes = to_cbor(enrolment);
-    let check = checksum(&bytes);
-    bytes.extend_from_slice(&check);
-    format!("{ENROLMENT_PREFIX}{}", BASE32_NOPAD.encode(&bytes))
+    CODE.encode(&to_cbor(enrolment))
 }
 
 /// Reads an enrolment code, in any case and with any spaces and line breaks.
@@ -63,35 +58,25 @@ pub fn enrolment_text(enrolment: &Enrolment) -> String {
 /// # Errors
 /// [`EnrolmentError`].
 pub fn parse_enrolment(text: &str) -> Result<Enrolment, EnrolmentError> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(EnrolmentError::TooLong);
-    }
-    let compact: String = text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_uppercase()).collect();
-    let Some(encoded) = compact.strip_prefix(ENROLMENT_PREFIX) else {
-        let newer = compact.starts_with("WAYBILL") && compact.contains(':');
-        return Err(if newer { EnrolmentError::Version } else { EnrolmentError::Prefix });
-    };
-    let bytes = BASE32_NOPAD.decode(encoded.as_bytes()).map_err(|error| match error.kind {
-        data_encoding::DecodeKind::Symbol => {
-            EnrolmentError::Character { position: ENROLMENT_PREFIX.len() + error.position + 1 }
-        }
-        _ => EnrolmentError::Checksum,
-    })?;
-    let (content, check) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(EnrolmentError::Checksum)?;
-    if *check != checksum(content) {
-        return Err(EnrolmentError::Checksum);
-    }
+    let content = CODE.decode(text)?;
     let enrolment: Enrolment =
-        from_cbor("enrolment", content, MAX_TEXT_BYTES).map_err(|_| EnrolmentError::Malformed)?;
+        from_cbor("enrolment", &content, MAX_TEXT_BYTES).map_err(|_| EnrolmentError::Malformed)?;
     let address = &enrolment.mailbox;
     let plausible =
         address.starts_with("https://") && address.len() <= 512 && address.bytes().all(|b| b.is_ascii_graphic());
     if plausible { Ok(enrolment) } else { Err(EnrolmentError::Malformed) }
 }
 
-fn checksum(content: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let digest = sha256(&[b"waybill/1 enrolment text", content]);
-    [digest.0[0], digest.0[1], digest.0[2], digest.0[3]]
+impl From<TextError> for EnrolmentError {
+    fn from(error: TextError) -> Self {
+        match error {
+            TextError::Prefix => Self::Prefix,
+            TextError::Version => Self::Version,
+            TextError::TooLong => Self::TooLong,
+            TextError::Character(position) => Self::Character { position },
+            TextError::Checksum => Self::Checksum,
+        }
+    }
 }
 
 /// A QR code of half blocks, light on dark as terminals are, with its quiet zone; ends without a line break.
@@ -153,10 +138,7 @@ mod tests {
 
     #[test]
     fn content_that_checks_and_is_no_enrolment_is_malformed() {
-        let with_checksum = |content: &[u8]| {
-            let bytes = [content, &checksum(content)].concat();
-            parse_enrolment(&format!("{ENROLMENT_PREFIX}{}", BASE32_NOPAD.encode(&bytes)))
-        };
+        let with_checksum = |content: &[u8]| parse_enrolment(&CODE.encode(content));
         assert_eq!(with_checksum(&[0x80]), Err(EnrolmentError::Malformed));
         let plain_http = Enrolment { mailbox: "http://relay.example/".to_owned(), ..enrolment() };
         assert_eq!(with_checksum(&to_cbor(&plain_http)), Err(EnrolmentError::Malformed));

@@ -4,6 +4,7 @@ use thiserror::Error;
 use waybill_protocol::ids::HospitalId;
 use waybill_protocol::rejection::Rejection;
 
+use crate::card::CardError;
 use crate::file::FileError;
 use crate::state::{CaseNumber, Stage};
 
@@ -13,6 +14,9 @@ pub enum WalletError {
     /// The wallet file could not be read or written.
     #[error("the wallet file")]
     File(#[from] FileError),
+    /// A contact card that this wallet did not make.
+    #[error("the contact card")]
+    Card(#[from] CardError),
     /// The rules of the protocol refuse it.
     #[error("refused")]
     Rejected(#[from] Rejection),

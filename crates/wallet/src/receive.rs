@@ -4,7 +4,7 @@
 use waybill_crypto::keys::HospitalKeys;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
-    Disclosure, EndState, Item, LoginOutcome, Preview, Refusal, RefusalBody, StatementBody, VoucherGrant,
+    Disclosure, EndState, Item, LoginOutcome, Preview, Purpose, Refusal, RefusalBody, StatementBody, VoucherGrant,
 };
 use waybill_protocol::patient::Contact;
 use waybill_protocol::rejection::{Code, Rejection};
@@ -80,6 +80,8 @@ pub enum Received {
     Watched {
         /// Which.
         hospital: HospitalId,
+        /// The case.
+        proof: ProofId,
         /// The state's name there.
         state: String,
         /// Where a code says more.
@@ -93,6 +95,8 @@ pub enum Received {
         code: Code,
         /// The case that waits for a voucher.
         case: Option<CaseNumber>,
+        /// The case that was asked about.
+        about: Option<ProofId>,
     },
     /// The source vouched; the delegation is signed and to be posted.
     Vouched {
@@ -238,7 +242,10 @@ impl Wallet {
             (LoginOutcome::Preview { preview }, None) => Received::Preview { hospital, preview },
             (LoginOutcome::Items { items, more }, None) => Received::Items { hospital, items, more },
             (LoginOutcome::Disclosures { entries, more }, None) => Received::Disclosures { hospital, entries, more },
-            (LoginOutcome::Watch { state, code }, None) => Received::Watched { hospital, state, code },
+            (LoginOutcome::Watch { state, code }, None) => match pending.purpose {
+                Purpose::Watch { proof } => Received::Watched { hospital, proof, state, code },
+                _ => return Err(Stop::NotOurs(Code::UnexpectedMessage)),
+            },
             _ => return Err(Stop::NotOurs(Code::UnexpectedMessage)),
         };
         self.end_login(pending.mailbox.name())?;
@@ -277,7 +284,11 @@ impl Wallet {
                 }
             }
         })?;
-        Ok(Received::LoginRefused { hospital, code, case })
+        let about = match pending.purpose {
+            Purpose::Watch { proof } => Some(proof),
+            _ => None,
+        };
+        Ok(Received::LoginRefused { hospital, code, case, about })
     }
 
     /// The voucher came: the delegation is signed at once, since the patient decided when the case began.
@@ -418,6 +429,9 @@ impl Wallet {
         let case = self.case(number)?;
         let code = self.refusal_detail(now, number, parcel).unwrap_or(public);
         let notice = Notice { from, code, time: now };
+        if case.stage == Stage::AwaitingProof && code == Code::VoucherExpired && notice.from == Party::Authority {
+            return self.voucher_expired(number, notice);
+        }
         // A delegation that was posted twice is refused the second time; the proof of the first is on its way.
         let ends =
             case.stage == Stage::AwaitingProof && code != Code::DelegationRepeated && notice.from == Party::Authority;
@@ -431,6 +445,20 @@ impl Wallet {
             }
             if ends {
                 state.close(number, now, Outcome::Refused(code).into());
+            }
+        })?;
+        Ok(Received::Refused { case: number, notice })
+    }
+
+    /// The delegation came too late for its voucher, and none was recorded: the case waits for a new voucher
+    /// ([`Wallet::retry_voucher`]) for the same key.
+    fn voucher_expired(&mut self, number: CaseNumber, notice: Notice) -> Result<Received, Stop> {
+        self.commit(|state| {
+            state.outbox.retain(|errand| errand.case != Some(number));
+            if let Some(case) = state.case_mut(number) {
+                case.stage = Stage::AwaitingVoucher;
+                case.draft.delegation = None;
+                case.draft.voucher = None;
             }
         })?;
         Ok(Received::Refused { case: number, notice })

@@ -5,11 +5,16 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
-use waybill_protocol::messages::{Delegation, EndState, ProofBundle, Purpose, ReceiptOpening, StatementBody};
+use waybill_protocol::messages::{
+    AuthorityStatementBody, Delegation, EndState, KeptBack, ProofBundle, Purpose, ReceiptOpening, StatementBody,
+    VoucherGrant,
+};
 use waybill_protocol::patient::{Contact, Draft, Enrolment, Exchange};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::SignedBytes;
 use waybill_protocol::wire::Kind;
+use waybill_record::hides::Hides;
+use waybill_record::scope::Scope;
 
 use crate::mailbox::{MailboxName, RelayHost, ReplyMailbox};
 use crate::trust::TrustSettings;
@@ -30,9 +35,17 @@ pub(crate) const MAX_NOTICES: usize = 32;
 #[cbor(transparent)]
 pub struct CaseNumber(#[n(0)] pub u64);
 
+impl CaseNumber {
+    /// The number people see: 1 for the first case of this wallet. Unique in one wallet, because only the low half counts.
+    #[must_use]
+    pub fn ordinal(self) -> u64 {
+        (self.0 & u64::from(u32::MAX)) + 1
+    }
+}
+
 impl fmt::Display for CaseNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.ordinal().fmt(f)
     }
 }
 
@@ -227,6 +240,9 @@ pub struct Case {
     /// That the destination gave no receipt in time, where the authority said so.
     #[n(13)]
     pub(crate) statement: Option<StatementBody>,
+    /// What the source said beforehand would stay, and why.
+    #[n(14)]
+    pub foretold: Option<Vec<KeptBack>>,
 }
 
 impl fmt::Debug for Case {
@@ -246,6 +262,12 @@ impl Case {
     #[must_use]
     pub fn bundle(&self) -> Option<&ProofBundle> {
         self.bundle.as_ref()
+    }
+
+    /// Whether the patient has asked to stop it.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.revocation.is_some()
     }
 
     /// The mailbox in which the case's answers arrive.
@@ -292,7 +314,7 @@ impl Outcome {
 
 /// A case that is over: the evidence of it, and none of its secrets.
 ///
-/// Security: the delegation's reply key and openings went with the draft; only the mailbox key stays for a while, so that what
+/// Security: the delegation's reply key and openings went with the draft; what was hidden stays for the patient's own eyes; only the mailbox key stays for a while, so that what
 /// still arrives there can be read and dropped.
 #[derive(Clone, Encode, Decode)]
 #[cbor(array)]
@@ -337,6 +359,23 @@ pub struct ClosedCase {
     pub(crate) presentation: Option<Vec<u8>>,
     #[n(13)]
     pub(crate) mailbox: Option<ReplyMailbox>,
+    /// The source's voucher for the delegation key.
+    #[n(14)]
+    pub voucher: Option<VoucherGrant>,
+    /// The authority's description of its keys when the case ended.
+    #[n(15)]
+    pub authority: Option<AuthorityStatementBody>,
+    /// What was allowed to travel.
+    #[n(16)]
+    pub scope: Option<Scope>,
+    /// What was not, item by item.
+    #[n(17)]
+    pub hides: Option<Hides>,
+    #[cbor(n(18), with = "minicbor::bytes")]
+    pub(crate) revocation: Option<Vec<u8>>,
+    /// What the source said beforehand would stay, and why: the destination's receipt does not know the reasons.
+    #[n(19)]
+    pub foretold: Option<Vec<KeptBack>>,
 }
 
 impl fmt::Debug for ClosedCase {
@@ -437,6 +476,12 @@ impl State {
             receipt: ending.receipt,
             presentation: case.presentation,
             mailbox: Some(case.mailbox),
+            voucher: case.draft.voucher.clone(),
+            authority: self.trust.as_ref().and_then(|trust| trust.statement()).cloned(),
+            scope: Some(case.draft.scope.clone()),
+            hides: Some(case.draft.hides.clone()),
+            revocation: case.revocation,
+            foretold: case.foretold,
         });
         let surplus = self.closed.len().saturating_sub(MAX_CLOSED_CASES);
         self.closed.drain(..surplus);

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use waybill_protocol::messages::{EndState, ReceiptDetail};
+use waybill_protocol::messages::{EndState, KeptBack, ReceiptDetail};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
 use waybill_record::loss::{LossOutcome, LossReport};
+use waybill_record::scope::Scope;
 
 use crate::state::{ClosedCase, Notice, Outcome};
 
@@ -15,6 +16,8 @@ use crate::state::{ClosedCase, Notice, Outcome};
 /// Security: health data. `Debug` is not derived, so that it reaches no log.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
+    /// The case's number in this wallet.
+    pub case: u64,
     /// Where the record came from.
     pub source: String,
     /// Where it went to.
@@ -23,16 +26,37 @@ pub struct Summary {
     pub outcome: &'static str,
     /// One sentence for it.
     pub sentence: String,
+    /// When the case began. Units: unix seconds.
+    pub begun: u64,
     /// When the wallet learned of the end. Units: unix seconds.
     pub ended: u64,
+    /// What was allowed to travel, in the words of a scope.
+    pub scope: Option<String>,
+    /// What was not, item by item.
+    pub hidden: Vec<String>,
     /// The case's id, hexadecimal.
     pub proof: Option<String>,
     /// The catalogue's code, when something was refused or rejected.
     pub code: Option<&'static str>,
+    /// What the source said beforehand would stay, and why; `null` where it was not asked. The destination, whose receipt this is, knows
+    /// how much was kept back and never why.
+    pub foretold: Option<Vec<KeptSummary>>,
     /// What the destination's receipt says.
     pub receipt: Option<ReceiptSummary>,
     /// What went wrong on the way.
     pub notices: Vec<NoticeSummary>,
+}
+
+/// What the source said beforehand would stay.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct KeptSummary {
+    /// FHIR resource type.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// The reason code.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// The destination's receipt.
@@ -106,13 +130,18 @@ impl Summary {
             _ => None,
         };
         Self {
+            case: case.number.ordinal(),
             source: case.source.hospital.to_string(),
             destination: case.destination.hospital.to_string(),
             outcome: case.outcome.as_str(),
             sentence: sentence(case, code),
+            begun: case.begun.0,
             ended: case.ended.0,
+            scope: case.scope.as_ref().map(ToString::to_string),
+            hidden: case.hides.iter().flat_map(|hides| hides.items()).map(ToString::to_string).collect(),
             proof: case.proof.map(|proof| proof.to_string()),
             code: code.map(Code::as_str),
+            foretold: case.foretold.as_ref().map(|kept| kept.iter().map(KeptSummary::of).collect()),
             receipt: detail.as_ref().map(ReceiptSummary::of),
             notices: case.notices.iter().map(NoticeSummary::of).collect(),
         }
@@ -125,13 +154,34 @@ impl Summary {
         if let Some(receipt) = &self.receipt {
             receipt.write(&mut out);
         }
+        for kept in self.foretold.iter().flatten() {
+            let KeptSummary { resource_type, reason, count } = kept;
+            let reason = reason_in_words(reason);
+            line(
+                &mut out,
+                format_args!("{} said beforehand: {count} {resource_type} would stay, {reason}", self.source),
+            );
+        }
         for notice in &self.notices {
             line(&mut out, format_args!("On the way, {} said: {} ({})", notice.from, notice.sentence, notice.code));
+        }
+        if let Some(scope) = &self.scope {
+            let whole = *scope == Scope::full().to_string();
+            line(&mut out, format_args!("You allowed: {}", if whole { "the whole record" } else { scope }));
+        }
+        if !self.hidden.is_empty() {
+            line(&mut out, format_args!("You hid: {}", self.hidden.join(", ")));
         }
         if let Some(proof) = &self.proof {
             line(&mut out, format_args!("Case {proof}"));
         }
         out
+    }
+}
+
+impl KeptSummary {
+    fn of(kept: &KeptBack) -> Self {
+        Self { resource_type: kept.resource_type.clone(), reason: kept.reason.clone(), count: kept.count }
     }
 }
 
@@ -183,10 +233,7 @@ impl ReceiptSummary {
         } else if withheld + not_movable + quarantined == 0 {
             line(out, format_args!("Nothing stayed behind."));
         } else {
-            line(
-                out,
-                format_args!("{withheld} were kept back as you decided, {not_movable} could not travel. Reasons:"),
-            );
+            line(out, format_args!("{withheld} were kept back, {not_movable} could not travel. Reasons:"));
         }
         for entry in &self.reasons {
             let outcome = match entry.outcome {
@@ -194,7 +241,7 @@ impl ReceiptSummary {
                 LossOutcome::NotMovable => "could not travel",
                 LossOutcome::Quarantined => "arrived, not filed",
             };
-            line(out, format_args!("  {:>8}  {outcome}: {}", entry.count, entry.reason));
+            line(out, format_args!("  {:>8}  {outcome}: {}", entry.count, reason_in_words(&entry.reason)));
         }
         line(out, format_args!("Digest of what arrived: {}", self.digest));
     }
@@ -203,6 +250,26 @@ impl ReceiptSummary {
 impl NoticeSummary {
     fn of(notice: &Notice) -> Self {
         Self { from: notice.from.to_string(), code: notice.code.as_str(), sentence: notice.code.sentence() }
+    }
+}
+
+/// A reason code of the loss report for the person whose record it is; an unknown one as it stands.
+#[must_use]
+pub fn reason_in_words(reason: &str) -> &str {
+    match reason {
+        "type-not-in-scope" => "of a type you did not allow",
+        "before-from" => "older than you allowed",
+        "after-to" => "newer than you allowed",
+        "undated" => "without a date, which you did not allow",
+        "label" => "marked as sensitive, or not marked, which you did not allow",
+        "hidden" => "hidden by you",
+        "withheld" => "by your decision or the source's; the destination is not told which",
+        "withheld-by-source" => "kept by the hospital itself, because it concerns somebody else",
+        "another-patient" => "another patient's",
+        "shared-with-others" => "shared with other patients",
+        "names-another-patient" => "names another patient",
+        "owner-unknown" => "it is not known whose it is",
+        other => other,
     }
 }
 

@@ -20,7 +20,7 @@ pub struct TrustSettings {
     /// The authority's name.
     #[n(0)]
     pub authority: HospitalId,
-    /// Its mailbox.
+    /// Its mailbox; empty until it is known.
     #[n(1)]
     pub authority_mailbox: String,
     /// Its root certificate, DER.
@@ -31,6 +31,9 @@ pub struct TrustSettings {
     pub log: CheckpointPolicy,
     #[n(4)]
     pub(crate) current: Option<Current>,
+    /// Where it publishes revocation list and statement: `https://host[:port]`.
+    #[n(5)]
+    pub url: Option<String>,
 }
 
 impl fmt::Debug for TrustSettings {
@@ -53,7 +56,18 @@ impl TrustSettings {
     /// Pins an authority.
     #[must_use]
     pub fn new(authority: HospitalId, authority_mailbox: String, root: Vec<u8>, log: CheckpointPolicy) -> Self {
-        Self { authority, authority_mailbox, root, log, current: None }
+        Self { authority, authority_mailbox, root, log, current: None, url: None }
+    }
+
+    /// Says where the authority publishes what it renews.
+    #[must_use]
+    pub fn with_url(self, url: String) -> Self {
+        Self { url: Some(url), ..self }
+    }
+
+    /// The newest statement of its online keys.
+    pub(crate) fn statement(&self) -> Option<&AuthorityStatementBody> {
+        self.current.as_ref().map(|current| &current.statement)
     }
 
     /// Verifies all of it, from the root down: issuing certificate, revocation list, statement of the online keys.
@@ -124,6 +138,12 @@ impl Wallet {
         })?;
         self.trust = Some(trust);
         Ok(())
+    }
+
+    /// Whether what the file holds is good enough to judge proofs and statements by: an authority that cannot be reached for a
+    /// while must not stop the patient.
+    pub fn has_usable_trust(&mut self, now: Timestamp) -> bool {
+        self.ready_trust(now).is_ok()
     }
 
     /// Makes [`Wallet::trust`] ready from what the file holds.

@@ -8,8 +8,8 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::passphrase::Cost;
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
-use waybill_protocol::ids::{HospitalId, Timestamp};
-use waybill_protocol::messages::{EndState, Purpose, RevocationReason, Terms};
+use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
+use waybill_protocol::messages::{EndState, KeptBack, Purpose, RevocationReason, Terms};
 use waybill_protocol::patient::{Contact, Enrolment, Patient, ProofCompared, Wish};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::trust::{Ctx, Trust};
@@ -281,7 +281,28 @@ impl Wallet {
             return Err(Rejection::from(Code::UnexpectedMessage).into());
         }
         let contact = self.contact(now, hospital)?.clone();
+        if matches!(purpose, Purpose::Watch { .. }) {
+            self.withdraw(hospital, &purpose)?;
+        }
         self.login(now, contact, purpose, None)
+    }
+
+    /// Withdraws a question that was not answered: whoever asks again and again fills neither the wallet nor the relay.
+    fn withdraw(&mut self, hospital: &HospitalId, purpose: &Purpose) -> Result<(), WalletError> {
+        let logins = self.state.logins.iter();
+        let old = logins.filter(|login| &login.purpose == purpose && &login.contact.hospital == hospital);
+        let old: Vec<MailboxName> = old.map(|login| login.mailbox.name()).collect();
+        self.commit(|state| {
+            state.logins.retain(|login| !old.contains(&login.mailbox.name()));
+            old.into_iter().for_each(|mailbox| state.settle(mailbox));
+        })
+    }
+
+    /// Whether a hospital still owes an answer to the question how this case stands.
+    #[must_use]
+    pub fn is_asking(&self, hospital: &HospitalId, proof: ProofId) -> bool {
+        let purpose = Purpose::Watch { proof };
+        self.state.logins.iter().any(|login| login.purpose == purpose && &login.contact.hospital == hospital)
     }
 
     fn login(
@@ -371,6 +392,7 @@ impl Wallet {
             presentation: None,
             revocation: None,
             statement: None,
+            foretold: None,
         };
         let errand = self.commit(|state| {
             state.next_case += 1;
@@ -416,6 +438,10 @@ impl Wallet {
             return self.present_again(number);
         }
         expect(case, &[Stage::ProofHeld], "consent needs a proof that was compared with the delegation")?;
+        if case.is_stopping() {
+            let hint = "it was revoked; who revokes does not consent afterwards";
+            return Err(WalletError::WrongStage { case: number, stage: case.stage, hint });
+        }
         let compared = self.compared_proof(now, number)?;
         let case = self.case(number)?;
         let address = case.mailbox.address();
@@ -505,6 +531,28 @@ impl Wallet {
             state.outbox.retain(|errand| errand.case != Some(number));
             outgoing.into_iter().map(|parcel| state.send(parcel)).collect()
         })
+    }
+
+    /// Keeps what the source's preview said would stay, and why. Afterwards nobody says it: the destination, whose receipt ends the
+    /// case, must not learn the reasons.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownCase`], [`FileError`].
+    pub fn foretell(&mut self, number: CaseNumber, kept: Vec<KeptBack>) -> Result<(), WalletError> {
+        self.case(number)?;
+        self.commit(|state| {
+            if let Some(case) = state.case_mut(number) {
+                case.foretold = Some(kept);
+            }
+        })
+    }
+
+    /// An open case.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownCase`].
+    pub fn open_case(&self, number: CaseNumber) -> Result<&Case, WalletError> {
+        self.case(number)
     }
 
     /// Gives a case up. Without a consent nothing ever moves; where there is one, revoke it first and wait for the end.

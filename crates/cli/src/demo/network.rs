@@ -11,6 +11,7 @@ use super::children::{Servant, Tie, stop_all};
 use super::report::{Kept, KeptServer};
 use crate::admin::Admin;
 use crate::failure::Failure;
+use crate::network_file::{NETWORK_FILE, NetworkFile};
 use crate::{authority, hospital, relay, witness};
 
 /// The authority's name.
@@ -20,7 +21,8 @@ pub const HOSPITAL_A: &str = "hospital-a.example";
 /// Hospital B's name: the destination.
 pub const HOSPITAL_B: &str = "hospital-b.example";
 const RELAY: &str = "relay.example";
-const WITNESS: &str = "witness.example";
+/// The witness's name.
+pub const WITNESS: &str = "witness.example";
 
 /// A running network.
 #[derive(Debug)]
@@ -125,7 +127,27 @@ impl Network {
             b,
         };
         network.authority_mailbox = network.find_authority_mailbox().await?;
+        network.network_file()?.write(&network.folder.join(NETWORK_FILE))?;
         Ok(network)
+    }
+
+    /// What people of this network are handed: whom to believe. It is in the network's folder as `network.toml`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the root certificate cannot be read.
+    pub fn network_file(&self) -> Result<NetworkFile, Failure> {
+        let root = files::read_certificate(&self.root());
+        let root = root.map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+        Ok(NetworkFile {
+            name: AUTHORITY.to_owned(),
+            url: self.authority_url.clone(),
+            mailbox: Some(self.authority_mailbox.clone()),
+            relay: self.relay_host.clone(),
+            log: self.log_key.clone(),
+            witnesses: vec![self.witness_key.clone()],
+            quorum: 1,
+            root: NetworkFile::root_to_pem(&root)?,
+        })
     }
 
     /// The authority's mailbox, as its public page says it.

@@ -189,5 +189,6 @@ pub(super) fn kept(console: &Console, kept: &Kept) {
     console.say(format!("  waybill hospital cases {folder}/hospital-a"));
     console.say(format!("  waybill hospital import-record {folder}/hospital-a RECORD.json"));
     console.say(format!("  waybill hospital enrol-patient {folder}/hospital-a --patient ID"));
+    console.say(format!("  waybill patient init --network {folder}/network.toml"));
     console.say(format!("Stop them with:\n  kill {} && rm -r {folder}", pids.join(" ")));
 }

@@ -125,6 +125,12 @@ impl TrustAnchor {
         &self.name
     }
 
+    /// The end of its validity, in unix seconds.
+    #[must_use]
+    pub const fn not_after(&self) -> u64 {
+        self.window.not_after
+    }
+
     /// SHA-256 of the certificate: what people compare.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
@@ -169,6 +175,12 @@ impl VerifiedIssuer {
     #[must_use]
     pub const fn public_key(&self) -> &VerifyingKey {
         &self.key
+    }
+
+    /// The end of its validity, in unix seconds.
+    #[must_use]
+    pub const fn not_after(&self) -> u64 {
+        self.window.not_after
     }
 }
 

@@ -305,7 +305,27 @@ impl Source<'_> {
         consent: ConsentVerified,
         ours: &Demographics,
     ) -> Result<IdentityCompared, Rejection> {
-        let request = consent.request().message();
+        let claimed = self.open_claim(consent.request().message())?;
+        let verdict = match ours.compare(&claimed) {
+            IdentityMatch::Match => IdentityVerdict::Same,
+            IdentityMatch::Doubt(_) => IdentityVerdict::Doubt,
+            IdentityMatch::Mismatch(_) => return Err(Code::IdentityMismatch.into()),
+        };
+        Ok(IdentityCompared { consent, verdict })
+    }
+
+    /// The person whom the destination claims in a case, for somebody who must compare the two patients.
+    ///
+    /// Security: the most identifying data of another hospital's patient; shown to whoever may review, and never stored open.
+    ///
+    /// # Errors
+    /// `identity-mismatch` when the claim does not open, or a frame code.
+    pub fn claimed_person(&self, case: &super::SourceCase) -> Result<Demographics, Rejection> {
+        let request = case.request.request.parse()?;
+        self.open_claim(request.peek())
+    }
+
+    fn open_claim(&self, request: &TransferRequest) -> Result<Demographics, Rejection> {
         let plain = request
             .identity_claim
             .open(
@@ -315,13 +335,7 @@ impl Source<'_> {
                 &identity_binding(request.proof, &request.session_key),
             )
             .map_err(|_| Code::IdentityMismatch)?;
-        let claimed: Demographics = from_cbor("identity claim", &plain, MAX_CLAIM_BYTES)?;
-        let verdict = match ours.compare(&claimed) {
-            IdentityMatch::Match => IdentityVerdict::Same,
-            IdentityMatch::Doubt(_) => IdentityVerdict::Doubt,
-            IdentityMatch::Mismatch(_) => return Err(Code::IdentityMismatch.into()),
-        };
-        Ok(IdentityCompared { consent, verdict })
+        Ok(from_cbor("identity claim", &plain, MAX_CLAIM_BYTES)?)
     }
 }
 

@@ -2,13 +2,11 @@
 //!
 //! Answers are not sent from here: they wait beside their leaf until [`super::sequencer`] has a cosigned checkpoint over it.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use minicbor::{Decode, Encode};
 use waybill_crypto::keys::Digest;
 use waybill_crypto::metered::scope;
-use waybill_protocol::authority::{Authority, AuthorityCase, AuthorityKeys, Intent, Transition};
+use waybill_protocol::authority::{Authority, AuthorityCase, Intent, Transition};
 use waybill_protocol::ids::{HospitalId, ProofId};
 use waybill_protocol::messages::{
     DelegationBody, DeliveryBody, LodgementBody, ReceiptBody, RedeemBody, RefusalBody, RevocationBody, Standing,
@@ -19,6 +17,7 @@ use waybill_protocol::trust::HospitalVerified;
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, Op, Space, Versioned};
 
+use super::keys::OnlineKeys;
 use super::registry::Registry;
 use crate::party::deadlines::Sleeper;
 use crate::party::effects::{case_timer, operations};
@@ -30,7 +29,7 @@ pub struct Engine {
     /// Storage, time, primitives, trust.
     pub party: Party,
     /// The online keys.
-    pub keys: Arc<AuthorityKeys>,
+    pub keys: OnlineKeys,
     /// The hospitals.
     pub registry: Registry,
 }
@@ -106,8 +105,8 @@ impl Engine {
     }
 
     fn with_role<T>(&self, label: &'static str, run: impl FnOnce(&Authority<'_>) -> T) -> T {
-        let ctx = self.party.ctx();
-        self.party.with_trust(|trust| scope(label, || run(&Authority { ctx, trust, keys: &self.keys })))
+        let (ctx, online) = (self.party.ctx(), self.keys.current());
+        self.party.with_trust(|trust| scope(label, || run(&Authority { ctx, trust, keys: &online.keys })))
     }
 
     async fn delegation(&self, parcel: &Parcel) -> Result<(), ServiceError> {

@@ -1,23 +1,20 @@
-//! The authority's public pages (statement, revocation list, registry, log) and the operator's socket.
+//! The authority's public pages: statement, revocation list, registry, log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use waybill_protocol::ids::{HospitalId, Timestamp};
+use waybill_protocol::ids::HospitalId;
 use waybill_protocol::log::tiles::{TileKind, TilePath};
-use waybill_protocol::messages::{AuthorityStatementBody, Standing};
 use waybill_protocol::wire::to_cbor;
 use waybill_store::Space;
 
 use super::engine::Engine;
-use super::registry::Enrolled;
 use super::sequencer::{load_log, tile_row};
 use crate::party::ServiceError;
 use crate::problem::Problem;
@@ -49,7 +46,6 @@ fn active() -> String {
 
 struct Pages {
     engine: Engine,
-    statement: Vec<u8>,
     crl: PathBuf,
     mailbox: String,
 }
@@ -57,8 +53,8 @@ struct Pages {
 type Shared = State<Arc<Pages>>;
 
 /// The public router.
-pub(super) fn public(engine: Engine, statement: &AuthorityStatementBody, crl: PathBuf, mailbox: String) -> Router {
-    let pages = Arc::new(Pages { engine, statement: to_cbor(statement), crl, mailbox });
+pub(super) fn public(engine: Engine, crl: PathBuf, mailbox: String) -> Router {
+    let pages = Arc::new(Pages { engine, crl, mailbox });
     Router::new()
         .route("/authority", get(about))
         .route("/statement", get(statement_page))
@@ -69,18 +65,14 @@ pub(super) fn public(engine: Engine, statement: &AuthorityStatementBody, crl: Pa
         .with_state(pages)
 }
 
-/// The operator's router, on the admin socket only.
-pub(super) fn admin(engine: Engine) -> Router {
-    Router::new().route("/hospitals", post(enrol).get(hospitals)).with_state(engine)
-}
-
 async fn about(State(pages): Shared) -> Json<About> {
     let name = pages.engine.party.with_trust(|trust| trust.authority().to_string());
     Json(About { name, mailbox: pages.mailbox.clone() })
 }
 
 async fn statement_page(State(pages): Shared) -> Response {
-    ([(header::CONTENT_TYPE, "application/cbor")], pages.statement.clone()).into_response()
+    let statement = to_cbor(&pages.engine.keys.current().statement);
+    ([(header::CONTENT_TYPE, "application/cbor")], statement).into_response()
 }
 
 async fn crl_page(State(pages): Shared) -> Result<Response, Problem> {
@@ -94,7 +86,7 @@ async fn crl_page(State(pages): Shared) -> Result<Response, Problem> {
 async fn directory(State(pages): Shared, Path(id): Path<String>) -> Result<Json<DirectoryEntry>, Problem> {
     let id = HospitalId::parse(&id).map_err(|_| Problem::not_found())?;
     let found = pages.engine.registry.find(&id).await.map_err(|e| failed(&e))?.ok_or_else(Problem::not_found)?;
-    Ok(Json(entry(&found)))
+    Ok(Json(super::operator::entry(&found)))
 }
 
 async fn checkpoint(State(pages): Shared) -> Result<Response, Problem> {
@@ -114,35 +106,6 @@ async fn tile(State(pages): Shared, Path(path): Path<String>) -> Result<Response
     }
     bytes.truncate(path.width * entry_bytes);
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
-}
-
-async fn enrol(State(engine): State<Engine>, body: Bytes) -> Result<StatusCode, Problem> {
-    let asked: DirectoryEntry =
-        serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected id, mailbox, standing"))?;
-    let id = HospitalId::parse(&asked.id).map_err(|_| Problem::malformed("the id is not a hospital id"))?;
-    let standing = match asked.standing.as_str() {
-        "active" => Standing::Active,
-        "suspended" => Standing::Suspended,
-        "revoked" => Standing::Revoked,
-        _ => return Err(Problem::malformed("standing is active, suspended or revoked")),
-    };
-    let since = Timestamp(engine.party.clock.now_seconds());
-    engine.registry.put(&Enrolled { id, standing, mailbox: asked.mailbox, since }).await.map_err(|e| failed(&e))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn hospitals(State(engine): State<Engine>) -> Result<Json<Vec<DirectoryEntry>>, Problem> {
-    let all = engine.registry.all().await.map_err(|e| failed(&e))?;
-    Ok(Json(all.iter().map(entry).collect()))
-}
-
-fn entry(hospital: &Enrolled) -> DirectoryEntry {
-    let standing = match hospital.standing {
-        Standing::Active => "active",
-        Standing::Suspended => "suspended",
-        Standing::Revoked => "revoked",
-    };
-    DirectoryEntry { id: hospital.id.to_string(), mailbox: hospital.mailbox.clone(), standing: standing.to_owned() }
 }
 
 fn failed(error: &ServiceError) -> Problem {

@@ -1,9 +1,14 @@
 //! The authority as a server: mailbox, engine, log, and the public pages everybody reads.
 
 pub mod ceremony;
+pub mod desk;
 pub mod engine;
 pub mod http;
+pub mod keys;
+pub mod operator;
 pub mod registry;
+pub mod renewal;
+pub mod revoked;
 pub mod sequencer;
 
 use std::net::SocketAddr;
@@ -16,34 +21,33 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::metered::Meter;
-use waybill_protocol::authority::AuthorityKeys;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::log::{CheckpointPolicy, NoteKey};
-use waybill_protocol::messages::{AuthorityStatement, AuthorityStatementBody, SUITE};
-use waybill_protocol::signed::{Signed, SignedBytes};
 use waybill_protocol::trust::Ctx;
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig, MailboxConfig, ServerConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig, MailboxConfig, ServerConfig};
 use crate::costs;
-use crate::files;
 use crate::mailbox::{self, LocalInbox, MailboxClient, MailboxId, MailboxUrl, Mailboxes, receive_loop};
 use crate::net::client::{ClientOptions, HttpClient};
 use crate::net::peer::PartyName;
 use crate::net::server::Drain;
 use crate::net::tls::{ClientAuth, ClientTls};
 use crate::outbox::{Sender, SenderOptions};
-use crate::party::{Letters, Party, deadlines, read_crl, read_trust, sweep};
+use crate::party::{Letters, Party, deadlines, read_trust, sweep};
 use crate::shell::{Shell, StartError};
-use crate::witness::WitnessClient;
+use crate::witness::{Cosigner, WitnessClient};
 
 use ceremony::Folder;
 use engine::Engine;
+use keys::{OnlineFiles, OnlineKeys};
+use operator::Operator;
 use registry::Registry;
+use renewal::Renewals;
 use sequencer::Sequencer;
 
-/// How often the revocation list on disk is looked at.
-const CRL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often revocation list and certificates on disk are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The configuration file of an authority.
 #[derive(Debug, Clone, Deserialize)]
@@ -94,6 +98,10 @@ fn default_gather() -> u64 {
     5
 }
 
+impl ConfigFile for AuthorityConfig {
+    const FILE: &'static str = "authority.toml";
+}
+
 impl Anchored for AuthorityConfig {
     fn anchor(&mut self, folder: &Path) {
         self.server.anchor(folder);
@@ -109,9 +117,9 @@ pub struct AuthorityServer {
     mailboxes: Arc<Mailboxes>,
     inbox: LocalInbox,
     client: MailboxClient,
-    statement: AuthorityStatementBody,
+    operator: Operator,
+    tls: Arc<ClientTls>,
     meter: Meter,
-    crl: PathBuf,
     shutdown: CancellationToken,
 }
 
@@ -140,19 +148,19 @@ impl AuthorityServer {
             .map_err(|e| bad(&e))?;
         let witness_keys = witnesses.iter().map(|(_, key)| key.clone()).collect();
         let policy = CheckpointPolicy::new(signer.public().clone(), witness_keys, table.quorum).map_err(|e| bad(&e))?;
-        let keys = read_keys(&folder)?;
+        let files = OnlineFiles { folder: folder.clone(), name: name.clone(), log: signer.public().clone() };
         let ctx = Ctx { now: Timestamp(clock.now_seconds()), backend: backend.as_ref() };
+        let current = files.read(&ctx)?;
         let mut trust = read_trust(
             backend.as_ref(),
             ctx.now,
             name.clone(),
             &folder.root_certificate(),
-            &files::read(&folder.crl())?,
-            &keys.chain,
+            &crate::files::read(&folder.crl())?,
+            &current.keys.chain,
             policy,
         )?;
-        let statement = describe(&ctx, &name, &keys, &signer);
-        trust.accept_statement(&ctx, &statement).map_err(|e| bad(&e))?;
+        trust.accept_statement(&ctx, &current.statement).map_err(|e| bad(&e))?;
 
         let shell = Shell::open(&config.server, ClientAuth::Optional).await?;
         let party = Party {
@@ -163,19 +171,23 @@ impl AuthorityServer {
             trust: Arc::new(RwLock::new(trust)),
         };
         let registry = Registry::new(party.clone(), table.relays.clone());
-        let engine = Engine { party, keys: Arc::new(keys), registry };
-        let http = HttpClient::new(ClientTls::load(config.server.tls_files())?, ClientOptions::default());
-        let witnesses = witnesses
+        let engine = Engine { party, keys: OnlineKeys::new(current), registry };
+        let tls = ClientTls::load(config.server.tls_files())?;
+        let http = HttpClient::new(tls.clone(), ClientOptions::default());
+        let witnesses: Vec<WitnessClient> = witnesses
             .into_iter()
             .map(|(url, key)| WitnessClient::new(http.clone(), backend.clone(), &url, key))
             .collect();
         let gather = Duration::from_millis(table.gather_milliseconds);
-        let sequencer = Sequencer { engine: engine.clone(), signer, witnesses, gather };
-        sequencer.verify_not_rolled_back().await.map_err(|e| bad(&e))?;
+        let cosigners = witnesses.iter().map(|w| Arc::new(w.clone()) as Arc<dyn Cosigner>).collect();
+        let sequencer = Sequencer { engine: engine.clone(), signer, witnesses: cosigners, gather };
+        sequencer.verify_not_rolled_back().await?;
         let (mailboxes, inbox) =
             own_mailbox(config, &folder, &shell, backend.clone(), clock.clone(), &shutdown).await?;
-        let client = MailboxClient::new(http, backend, clock);
-        Ok(Self { shell, engine, sequencer, mailboxes, inbox, client, statement, meter, crl: folder.crl(), shutdown })
+        let (started, store, objects) = (ctx.now, shell.store.clone(), shell.objects.clone());
+        let client = MailboxClient::new(http, backend.clone(), clock);
+        let operator = Operator { engine: engine.clone(), files, witnesses, store, objects, started };
+        Ok(Self { shell, engine, sequencer, mailboxes, inbox, client, operator, tls, meter, shutdown })
     }
 
     /// The bound address.
@@ -185,13 +197,14 @@ impl AuthorityServer {
 
     /// Serves until the shutdown signal, then drains.
     pub async fn run(self) -> Drain {
-        let Self { shell, engine, sequencer, mailboxes, inbox, client, statement, meter, crl, shutdown } = self;
+        let Self { shell, engine, sequencer, mailboxes, inbox, client, operator, tls, meter, shutdown } = self;
         let tasks = TaskTracker::new();
         let counters = client.http().counters();
-        let public =
-            http::public(engine.clone(), &statement, crl.clone(), crate::mailbox::Inbox::url(&inbox).to_string())
-                .merge(mailbox::router(mailboxes));
-        let admin = http::admin(engine.clone())
+        let files = operator.files.clone();
+        let public = http::public(engine.clone(), files.crl(), crate::mailbox::Inbox::url(&inbox).to_string())
+            .merge(renewal::public(Renewals::new(engine.clone())))
+            .merge(mailbox::router(mailboxes));
+        let admin = operator::router(operator)
             .merge(costs::router(meter, vec![counters]))
             .merge(costs::parcels(client.journal()));
         let sender = Arc::new(Sender {
@@ -205,7 +218,8 @@ impl AuthorityServer {
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(sequencer.run(shutdown.clone()));
         tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
-        tasks.spawn(reload_crl(engine.clone(), crl.clone(), shutdown.clone()));
+        tasks.spawn(reload(engine.clone(), files, shutdown.clone()));
+        tasks.spawn(tls.watch(crate::config::RELOAD_INTERVAL, shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
         tasks.spawn(receive_loop(Arc::new(inbox), Arc::new(Letters(engine)), shutdown.clone()));
         tasks.close();
@@ -214,23 +228,15 @@ impl AuthorityServer {
     }
 }
 
-/// The operator renews the list on disk; a stale one would stop the authority from believing any hospital.
-async fn reload_crl(engine: Engine, path: PathBuf, shutdown: CancellationToken) {
+/// The operator renews list and certificates on disk; a stale list would stop the authority from believing any hospital.
+async fn reload(engine: Engine, files: OnlineFiles, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(CRL_INTERVAL) => {}
+            () = tokio::time::sleep(RELOAD_INTERVAL) => {}
         }
-        let party = &engine.party;
-        let renewed = files::read(&path).map_err(StartError::from).and_then(|pem| {
-            party
-                .with_trust(|t| read_crl(party.backend.as_ref(), party.ctx().now, t.anchor(), &pem, &engine.keys.chain))
-        });
-        match renewed {
-            Ok(crl) => party.renew_crl(crl),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the revocation list on disk is refused")
-            }
+        if let Err(error) = files.reload(&engine.party, &engine.keys) {
+            tracing::error!(error = &error as &dyn std::error::Error, "what was renewed on disk is refused");
         }
     }
 }
@@ -243,7 +249,7 @@ async fn own_mailbox(
     clock: Arc<dyn Clock>,
     shutdown: &CancellationToken,
 ) -> Result<(Arc<Mailboxes>, LocalInbox), StartError> {
-    let key = files::read_signing_key(&folder.join("online/mailbox.key"))?;
+    let key = crate::files::read_signing_key(&folder.join("online/mailbox.key"))?;
     let settings = config.mailboxes.settings(shell.hosts.clone());
     let mailboxes =
         Mailboxes::new(shell.store.clone(), shell.objects.clone(), backend, clock, settings, shutdown.clone());
@@ -252,30 +258,4 @@ async fn own_mailbox(
     let url =
         MailboxUrl::new(&shell.hosts[0], MailboxId::of(key.public())).map_err(|e| StartError::Config(e.to_string()))?;
     Ok((mailboxes.clone(), LocalInbox::new(mailboxes, url)))
-}
-
-fn read_keys(folder: &Folder) -> Result<AuthorityKeys, StartError> {
-    Ok(AuthorityKeys {
-        proof_signing: files::read_signing_key(&folder.join("online/proof-signing.key"))?,
-        lodgement: files::read_hpke_key(&folder.join("online/lodgement.key"))?,
-        chain: files::read_chain(&folder.join("online/proof-signing.pem"))?,
-    })
-}
-
-fn describe(
-    ctx: &Ctx<'_>,
-    name: &HospitalId,
-    keys: &AuthorityKeys,
-    log: &waybill_protocol::log::NoteSigner,
-) -> AuthorityStatementBody {
-    let statement = AuthorityStatement {
-        suite: SUITE,
-        authority: name.clone(),
-        lodgement_key: *keys.lodgement.public(),
-        log_origin: log.public().name().as_str().to_owned(),
-        log_key: *log.public().public_key(),
-        time: ctx.now,
-    };
-    let signed = Signed::sign(ctx.backend, &keys.proof_signing, statement);
-    AuthorityStatementBody { statement: SignedBytes::from(&signed), chain: keys.chain.clone() }
 }

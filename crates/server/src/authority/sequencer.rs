@@ -2,6 +2,7 @@
 //!
 //! Group commit: while one checkpoint is being cosigned, the leaves of the next one gather. Source: docs/PROTOCOL.md section 7.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
@@ -19,7 +20,7 @@ use waybill_store::{Area, Batch, Expect, Key, Op, Space};
 use super::engine::{Engine, answer_row, read};
 use crate::party::ServiceError;
 use crate::party::effects::operations;
-use crate::witness::{WitnessAnswer, WitnessClient, WitnessClientError};
+use crate::witness::{Cosigner, WitnessAnswer, WitnessClientError};
 use waybill_protocol::log::witness::{AddCheckpoint, judge_conflict};
 
 /// Most leaves of one checkpoint.
@@ -86,7 +87,7 @@ pub struct Sequencer {
     /// The log's signing key.
     pub signer: NoteSigner,
     /// The witnesses.
-    pub witnesses: Vec<WitnessClient>,
+    pub witnesses: Vec<Arc<dyn Cosigner>>,
     /// How long to gather leaves.
     pub gather: Duration,
 }
@@ -117,7 +118,7 @@ impl Sequencer {
         let needed = self.engine.party.with_trust(|t| t.log().quorum());
         let (mut answered, mut last) = (0, None);
         for witness in &self.witnesses {
-            match self.cosign(witness, &row.edge, &note, from).await {
+            match self.cosign(witness.as_ref(), &row.edge, &note, from).await {
                 Ok(_) => answered += 1,
                 Err(CosignError::Refused(LogError::RolledBack { seen, offered })) => {
                     return Err(StartError::LogBehindWitness { own: offered, seen });
@@ -154,7 +155,7 @@ impl Sequencer {
     }
 
     /// One checkpoint. `false`: there was nothing to do.
-    async fn round(&self) -> Result<bool, ServiceError> {
+    pub(super) async fn round(&self) -> Result<bool, ServiceError> {
         let (mut row, version) = self.load().await?;
         let leaves = self.engine.party.store.leaves(row.edge.size(), LEAVES).await?;
         let cosigned_size = row.cosigned.as_ref().map_or(0, |c| c.size);
@@ -184,7 +185,7 @@ impl Sequencer {
         let (mut cosigned, mut last) = (0, None);
         for witness in &self.witnesses {
             // The client verifies each cosignature before it adds it, so that counting them is enough.
-            match self.cosign(witness, &row.edge, &note, from).await {
+            match self.cosign(witness.as_ref(), &row.edge, &note, from).await {
                 Ok(with_line) => (note, cosigned) = (with_line, cosigned + 1),
                 Err(error) => last = Some(error),
             }
@@ -198,7 +199,7 @@ impl Sequencer {
     /// Asks one witness, first from the size we believe it has seen, then from the size it names.
     async fn cosign(
         &self,
-        witness: &WitnessClient,
+        witness: &dyn Cosigner,
         edge: &LogEdge,
         note: &[u8],
         from: u64,
@@ -261,8 +262,9 @@ impl Sequencer {
         let evidence =
             LogEvidence { index: stored.index, nonce: leaf.nonce.0, path, checkpoint: cosigned.note.clone() };
         let engine = &self.engine;
+        let online = engine.keys.current();
         let posts = engine.party.with_trust(|trust| {
-            let role = Authority { ctx: engine.party.ctx(), trust, keys: &engine.keys };
+            let role = Authority { ctx: engine.party.ctx(), trust, keys: &online.keys };
             scope("answer", || role.finish(leaf.answer, evidence, consistency))
         })?;
         let Some(first) = posts.first() else { return Ok(Answered { ops: Vec::new(), size_bytes: 0 }) };

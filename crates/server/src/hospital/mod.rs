@@ -3,14 +3,22 @@
 //! It needs no listening port: messages and chunks wait for it at a relay.
 
 pub mod admin;
+pub mod audit;
+pub mod backup;
 pub mod directory;
 pub mod engine;
+pub mod fhir;
 pub mod identities;
+pub mod incarnation;
 pub mod inputs;
 pub mod key_change;
 pub mod onetime;
+pub mod preflight;
+pub mod renewal;
+pub mod staff;
 pub mod work;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -31,7 +39,7 @@ use waybill_protocol::wire::from_cbor;
 use waybill_store::{DataFolder, FileObjects, SqliteOptions, SqliteStore};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig};
 use crate::costs;
 use crate::files::{self, FileError};
 use crate::mailbox::{Inbox, MailboxClient, MailboxUrl, RemoteInbox, receive_loop};
@@ -44,16 +52,21 @@ use crate::shelf::Shelf;
 use crate::shell::{StartError, health};
 
 use admin::Admin;
+use backup::Copier;
 use directory::Directory;
 use engine::Engine;
 use identities::Identities;
 use onetime::OneTimeKeys;
+use renewal::Renewal;
+use staff::{LocalUsers, Staff, StaffTable};
 use work::{Stages, Worker};
 
 /// The largest page of the authority that is read at start. Units: bytes.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 /// How often the revocation list is fetched again.
 const CRL_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often the house is kept.
+const HOUSE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The configuration file of a hospital.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +76,9 @@ pub struct HospitalConfig {
     pub hospital: HospitalTable,
     /// Whom it believes.
     pub authority: AuthorityTable,
+    /// Who of its staff may do what.
+    #[serde(default)]
+    pub staff: StaffTable,
     /// Logs of the process.
     #[serde(default)]
     pub log: LogConfig,
@@ -134,6 +150,10 @@ impl AuthorityTable {
     }
 }
 
+impl ConfigFile for HospitalConfig {
+    const FILE: &'static str = "hospital.toml";
+}
+
 impl Anchored for HospitalConfig {
     fn anchor(&mut self, folder: &Path) {
         let table = &mut self.hospital;
@@ -181,9 +201,12 @@ pub struct HospitalServer {
     inbox: Arc<RemoteInbox>,
     client: MailboxClient,
     directory: Arc<Directory>,
+    renewal: Arc<Renewal>,
     statement: AuthorityStatementBody,
     store: Arc<SqliteStore>,
+    copier: Copier,
     socket: AdminSocket,
+    staff: Staff,
     meter: Meter,
     shutdown: CancellationToken,
 }
@@ -210,7 +233,8 @@ impl HospitalServer {
             identity: Some(IdentityFiles { certificate: table.keys.join("tls.pem"), key: table.keys.join("tls.key") }),
             crl: None,
         };
-        let http = HttpClient::new(ClientTls::load(tls)?, ClientOptions::default());
+        let tls = ClientTls::load(tls)?;
+        let http = HttpClient::new(tls.clone(), ClientOptions::default());
         let directory =
             Arc::new(Directory::new(http.clone(), &config.authority.url, clock.clone(), table.relays.clone()));
         let fetch = |path: &'static str| {
@@ -235,6 +259,7 @@ impl HospitalServer {
 
         let folder = DataFolder::open(&table.data)?;
         let socket = AdminSocket::bind(&config.admin_socket()).await?;
+        let staff = open_to_staff(&socket, config)?;
         let store = Arc::new(SqliteStore::open(folder.clone(), SqliteOptions::default()).await?);
         let objects = Arc::new(FileObjects::open(folder, None)?);
         let salts = SaltSecret::from_bytes(*files::read_secret(&table.keys.join("salts.key"))?);
@@ -245,6 +270,7 @@ impl HospitalServer {
             backend: backend.clone(),
             trust: Arc::new(RwLock::new(trust)),
         };
+        let copier = Copier { store: store.clone(), objects: objects.clone() };
         let shelf = Arc::new(Shelf::new(store.clone(), objects, salts));
         let one_time = OneTimeKeys::open(&table.one_time)
             .map_err(|source| FileError::Io { path: table.one_time.clone(), source })?;
@@ -258,6 +284,17 @@ impl HospitalServer {
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
         };
+        let renewal = Arc::new(Renewal {
+            engine: engine.clone(),
+            http: http.clone(),
+            tls,
+            keys: table.keys.clone(),
+            authority: config.authority.url.clone(),
+        });
+        let entered = engine.enter().await;
+        if let Some(why) = entered.map_err(|e| bad(&format!("the last sessions cannot be ended: {}", chain(&e))))? {
+            tracing::warn!(why, "this is a new incarnation: what was open before is ended as lost");
+        }
         let client = MailboxClient::new(http, backend, clock.clone());
         let key = Arc::new(files::read_signing_key(&table.keys.join("mailbox.key"))?);
         let url: MailboxUrl = table.mailbox.parse().map_err(|e| bad(&e))?;
@@ -266,18 +303,42 @@ impl HospitalServer {
             .create()
             .await
             .map_err(|e| bad(&format!("the mailbox {} cannot be made: {}", table.mailbox, chain(&e))))?;
-        Ok(Self { engine, inbox, client, directory, statement, store, socket, meter, shutdown })
+        Ok(Self { engine, inbox, client, directory, renewal, statement, store, copier, socket, staff, meter, shutdown })
     }
 
     /// Works until the shutdown signal.
     pub async fn run(self) {
-        let Self { engine, inbox, client, directory, statement, store, socket, meter, shutdown } = self;
+        let Self {
+            engine,
+            inbox,
+            client,
+            directory,
+            renewal,
+            statement,
+            store,
+            copier,
+            socket,
+            staff,
+            meter,
+            shutdown,
+        } = self;
         let (tasks, stages) = (TaskTracker::new(), Stages::default());
         let mailbox = inbox.url().to_string();
-        let admin = admin::router(Admin { engine: engine.clone(), stages: stages.clone(), mailbox, statement })
-            .merge(costs::router(meter, vec![client.http().counters()]))
+        let own = costs::router(meter, vec![client.http().counters()])
             .merge(costs::parcels(client.journal()))
+            .merge(renewal::router(renewal.clone()))
             .merge(health(store.clone(), shutdown.clone()));
+        let own = admin::owner_only(own, &staff);
+        let admin = admin::router(Admin {
+            engine: engine.clone(),
+            stages: stages.clone(),
+            mailbox,
+            statement,
+            staff,
+            copier: Some(copier),
+            looks: admin::Looks::default(),
+        })
+        .merge(own);
         let sender = Arc::new(Sender {
             store: engine.party.store.clone(),
             objects: engine.party.objects.clone(),
@@ -291,11 +352,45 @@ impl HospitalServer {
         tasks.spawn(worker.run(shutdown.clone()));
         tasks.spawn(sweep::run(engine.party.clone(), shutdown.clone()));
         tasks.spawn(deadlines::run(engine.party.clone(), Arc::new(engine.clone()), shutdown.clone()));
+        tasks.spawn(renewal::run(renewal, shutdown.clone()));
         tasks.spawn(renew_crl(engine.clone(), directory, shutdown.clone()));
-        tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine)), shutdown.clone()));
+        tasks.spawn(keep_house(engine.clone(), shutdown.clone()));
+        tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine.clone())), shutdown.clone()));
         tasks.close();
         let (_, ()) = tokio::join!(socket.serve(admin, shutdown), tasks.wait());
+        note_progress(&engine).await;
         store.close().await;
+    }
+}
+
+/// With a staff table others than the owner may open the socket, and the table decides who may do what.
+fn open_to_staff(socket: &AdminSocket, config: &HospitalConfig) -> Result<Staff, StartError> {
+    let bad = |e: &dyn std::fmt::Display| StartError::Config(e.to_string());
+    let owner = std::fs::metadata(config.admin_socket()).map_err(|e| bad(&e))?.uid();
+    let staff = Staff::new(&config.staff, LocalUsers::read(Path::new("/etc/passwd")), owner).map_err(|e| bad(&e))?;
+    if staff.has_table() {
+        socket.share()?;
+    }
+    Ok(staff)
+}
+
+/// Notes how far the database is, and forgets what nobody completed.
+async fn keep_house(engine: Engine, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(HOUSE_INTERVAL) => {}
+        }
+        note_progress(&engine).await;
+        if let Err(error) = engine.forget_attestations().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "attestations cannot be forgotten");
+        }
+    }
+}
+
+async fn note_progress(engine: &Engine) {
+    if let Err(error) = engine.note_progress().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "progress cannot be noted beside the one-time keys");
     }
 }
 
@@ -333,3 +428,6 @@ async fn renew_crl(engine: Engine, directory: Arc<Directory>, shutdown: Cancella
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+mod tests;

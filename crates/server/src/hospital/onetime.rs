@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use waybill_crypto::keys::{Digest, HpkeSecretKey};
 use zeroize::Zeroizing;
 
+use super::incarnation::Outside;
+
+/// The file that says to which incarnation of the database the keys belong.
+const INCARNATION: &str = "incarnation";
+
 /// The folder of one-time keys.
 #[derive(Debug, Clone)]
 pub struct OneTimeKeys {
@@ -24,6 +29,45 @@ impl OneTimeKeys {
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Which incarnation of the database the keys belong to; `None` in a new folder.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for a file that does not read back; otherwise as reading.
+    pub fn outside(&self) -> io::Result<Option<Outside>> {
+        match fs::read(self.folder.join(INCARNATION)) {
+            Ok(bytes) => minicbor::decode(&bytes).map(Some).map_err(|_| io::Error::from(io::ErrorKind::InvalidData)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes the incarnation, durably and all at once.
+    ///
+    /// # Errors
+    /// Any [`io::Error`]; the note before then stands.
+    pub fn note_outside(&self, outside: &Outside) -> io::Result<()> {
+        let (path, fresh) = (self.folder.join(INCARNATION), self.folder.join("incarnation.next"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&minicbor::to_vec(outside).expect("writing into memory does not fail"))?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Destroys every key: they belong to an incarnation that is over.
+    ///
+    /// # Errors
+    /// Any [`io::Error`].
+    pub fn destroy_all(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            if let Some(session) = name.to_str().and_then(|name| name.parse().ok()) {
+                self.destroy(&session)?;
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, session: &Digest) -> PathBuf {

@@ -15,14 +15,16 @@ use waybill_crypto::keys::Digest;
 use waybill_crypto::metered::scope;
 use waybill_crypto::stream::RecordKey;
 use waybill_protocol::destination::{DestinationCase, Filing, rejection_detail};
-use waybill_protocol::ids::{ProofId, SessionId};
+use waybill_protocol::ids::{ManifestId, ProofId, SessionId};
 use waybill_protocol::messages::{Manifest, OutcomeClass};
-use waybill_protocol::migration::{DestinationState, Effect, Post, SourceState};
+use waybill_protocol::migration::{DestinationState, SourceState};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::source::{Granted, SourceCase};
 use waybill_store::{Area, Expect, Key, Op, OutboxItem, Space};
 
-use super::engine::Engine;
+use super::audit::{Actor, event};
+use super::engine::{Engine, of_destination, of_source, once};
+use super::fhir;
 use crate::mailbox::{Inbox, InboxError};
 use crate::party::effects::PATIENCE_MS;
 use crate::party::{ServiceError, run_again};
@@ -32,8 +34,6 @@ use crate::shelf::{OnProgress, Progress, ReceiveError, Shelf, ShelfError};
 const PARALLEL: usize = 4;
 /// Most cases received at once.
 const RECEIVING: usize = 256;
-/// Open cases of one page.
-const PAGE: usize = 256;
 /// Blobs of one outbox batch.
 pub(super) const BLOBS: usize = 512;
 /// How long a destination waits for a chunk that does not come before it asks the source again.
@@ -159,18 +159,11 @@ impl Worker {
 
     /// The open cases, by what their state asks for. Closed cases that are cleaned leave the list of open ones.
     async fn jobs(&self) -> Result<Vec<(ProofId, Job)>, ServiceError> {
-        let (mut jobs, mut after) = (Vec::new(), None);
-        let prefix = Key::build().text("open").done();
-        loop {
-            let page = self.engine.party.store.scan(Space::Setting, &prefix, after.as_ref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(jobs) };
-            after = Some(last.clone());
-            for (_, row) in page {
-                let id: [u8; 32] = row.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("open case"))?;
-                let id = ProofId(Digest(id));
-                jobs.extend(self.job_of(&id).await?.map(|job| (id, job)));
-            }
+        let mut jobs = Vec::new();
+        for id in self.engine.open_cases().await? {
+            jobs.extend(self.job_of(&id).await?.map(|job| (id, job)));
         }
+        Ok(jobs)
     }
 
     async fn job_of(&self, id: &ProofId) -> Result<Option<Job>, ServiceError> {
@@ -241,7 +234,11 @@ impl Worker {
             }
             let (case, effects) = engine.as_source("Manifest", now.own, |s| s.handle_staged(now, &staged))?;
             let blobs = blob_items(engine, &case).await?;
-            let ops = self.split(blobs).await?;
+            let mut ops = self.split(blobs).await?;
+            // This is the disclosure: from here on the record is on its way.
+            let (count, bytes) = (staged.inventory.iter().map(|t| t.count).sum::<u64>(), staged.stream_bytes);
+            let row = of_source(&case, Actor::System, event::RECORD_SENT);
+            ops.extend(engine.audit(row.with_note(&format!("{count} resources, {bytes} bytes"))));
             engine.save_source("lodged", &case, Expect::Version(version), ops, effects).await
         })
         .await;
@@ -288,7 +285,8 @@ impl Worker {
                 return Ok(());
             }
             let (case, effects) = self.engine.as_source("Refusal", case.own, |s| s.abort(case, code));
-            self.engine.save_source("aborted", &case, Expect::Version(version), Vec::new(), effects).await
+            let ops = self.engine.audit(of_source(&case, Actor::System, event::CASE_STOPPED).with_code(case.code));
+            self.engine.save_source("aborted", &case, Expect::Version(version), ops, effects).await
         })
         .await
     }
@@ -332,7 +330,8 @@ impl Worker {
                 return Ok(());
             }
             let (case, effects) = self.engine.as_destination("Refusal", case.own, |d| d.give_up(case, code));
-            self.engine.save_destination("gave-up", &case, Expect::Version(version), Vec::new(), effects).await
+            let ops = self.engine.audit(of_destination(&case, Actor::System, event::CASE_STOPPED).with_code(case.code));
+            self.engine.save_destination("gave-up", &case, Expect::Version(version), ops, effects).await
         })
         .await
     }
@@ -405,7 +404,7 @@ impl Worker {
         if case.state != DestinationState::KeyHeld {
             return Ok(());
         }
-        let (_, manifest) = engine.as_destination("Manifest", case.own, |d| d.manifest_of(&case))?;
+        let (id_of, manifest) = engine.as_destination("Manifest", case.own, |d| d.manifest_of(&case))?;
         let secret = engine.one_time_key(&case.session.0)?;
         let keys =
             secret.and_then(|secret| engine.as_destination("KeyRelease", case.own, |d| d.stream_keys(&case, &secret)));
@@ -415,18 +414,40 @@ impl Worker {
                 Filing { detail: rejection_detail(&manifest, Code::SessionLost), outcome: OutcomeClass::Rejected };
             let (case, effects) =
                 engine.as_destination("ImportReceipt", case.own, |d| d.handle_filed(case, &filing))?;
-            return engine.save_destination("unreadable", &case, Expect::Version(version), Vec::new(), effects).await;
+            let ops = engine.audit(of_destination(&case, Actor::System, event::RECORD_RECEIVED).with_code(case.code));
+            return engine.save_destination("unreadable", &case, Expect::Version(version), ops, effects).await;
         };
         let on = self.stages.on(id, "filing");
         let result = engine.shelf.file(&case, &manifest, keys, engine.party.backend.clone(), on).await?;
         let (case, effects) =
             engine.as_destination("ImportReceipt", case.own, |d| d.handle_filed(case, &result.filing))?;
-        engine.save_destination("filed", &case, Expect::Version(version), result.ops, effects).await
+        let mut ops = result.ops;
+        ops.extend(self.about_filing(&case, (id_of, &manifest), &result.filing)?);
+        engine.save_destination("filed", &case, Expect::Version(version), ops, effects).await
+    }
+
+    /// What is written down about a record that was filed or turned away, in the same transaction: the audit row, and for a filed one a
+    /// Provenance and the patient's Consent as part of the chart.
+    fn about_filing(
+        &self,
+        case: &DestinationCase,
+        manifest: (ManifestId, &Manifest),
+        filing: &Filing,
+    ) -> Result<Vec<Op>, ServiceError> {
+        let (engine, detail) = (&self.engine, &filing.detail);
+        let row = of_destination(case, Actor::System, event::RECORD_RECEIVED).with_code(case.code);
+        let mut ops = engine.audit(row.with_note(&format!("{} of {} resources filed", detail.filed, detail.offered)));
+        if filing.outcome == OutcomeClass::Filed {
+            let own = &engine.identities.current().id;
+            let made = fhir::made_for(own, case, manifest, detail, engine.party.ctx().now);
+            ops.extend(engine.shelf.made_here(own, &case.local, &case.session, made)?);
+        }
+        Ok(ops)
     }
 
     /// The session is over: its one-time key and staged ciphertext are destroyed, chunks still queued are withdrawn, and the
     /// case leaves the list of open ones, unless a next attempt has put it there again meanwhile.
-    async fn clean(&self, id: ProofId) -> Result<(), ServiceError> {
+    pub(super) async fn clean(&self, id: ProofId) -> Result<(), ServiceError> {
         let (engine, store) = (&self.engine, &self.engine.party.store);
         let Some(listed) = store.load(Space::Setting, &open_row(&id)).await? else { return Ok(()) };
         let session = match (engine.source_case(&id).await?, engine.destination_case(&id).await?) {
@@ -454,16 +475,8 @@ impl Worker {
 }
 
 /// What settles the chunks of a session that are still queued.
-fn chunks_key(session: &SessionId) -> Vec<u8> {
+pub(super) fn chunks_key(session: &SessionId) -> Vec<u8> {
     [b"chunks", session.as_bytes().as_slice()].concat()
-}
-
-/// A parcel sent without waiting for its answer: an earlier item waits for the same already.
-fn once(effect: Effect) -> Effect {
-    match effect {
-        Effect::Post(post) => Effect::Post(Post { awaits: None, ..post }),
-        other => other,
-    }
 }
 
 fn open_row(id: &ProofId) -> Key {

@@ -53,6 +53,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// Who it is, when it showed a certificate.
     pub party: Option<Party>,
+    /// Which local user it is, on the local admin socket, as the kernel says it.
+    pub user: Option<u32>,
 }
 
 impl Peer {

@@ -292,7 +292,7 @@ impl Shared {
             Some(Party { name, chain })
         });
         let version = if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
-        let peer = Peer { address: Some(address), party };
+        let peer = Peer { address: Some(address), party, user: None };
         serve_connection(stream, version, peer, self.router.clone(), self.options.header_timeout, &self.drain.finish)
             .await;
     }

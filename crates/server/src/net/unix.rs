@@ -55,7 +55,7 @@ pub enum UnixError {
     Timeout(PathBuf),
 }
 
-/// A bound admin socket (mode 0600); removed when serving ends.
+/// A bound admin socket (mode 0600 unless it is shared); removed when serving ends.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
@@ -80,6 +80,15 @@ impl AdminSocket {
         let listener = UnixListener::bind(path).map_err(bad_path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(bad_path)?;
         Ok(Self { listener, path: path.to_owned(), counters: WireCounters::shared() })
+    }
+
+    /// Lets every local user who reaches the folder open the socket: whoever serves it decides by [`Peer::user`].
+    ///
+    /// # Errors
+    /// [`UnixError::Path`].
+    pub fn share(&self) -> Result<(), UnixError> {
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o666))
+            .map_err(|source| UnixError::Path { path: self.path.clone(), source })
     }
 
     /// The counters of this socket.
@@ -111,11 +120,13 @@ impl AdminSocket {
                 },
             };
             self.counters.connection();
+            // Without credentials nobody is let in where a staff table decides.
+            let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
             let stream = WireStream::new(stream, self.counters.clone(), Duration::from_secs(24 * 3600));
             let (router, finish) = (router.clone(), drain.finish.clone());
             drain.spawn(async move {
                 let _slot = slot;
-                let peer = Peer { address: None, party: None };
+                let peer = Peer { address: None, party: None, user };
                 serve_connection(stream, Version::Http1, peer, router, options.header_timeout, &finish).await;
             });
         }

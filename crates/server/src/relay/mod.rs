@@ -5,16 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use serde::Deserialize;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
+use waybill_store::{Key, Objects, Space, Store};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig, MailboxConfig, ServerConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig, MailboxConfig, ServerConfig};
 use crate::mailbox::{self, Mailboxes};
 use crate::net::server::Drain;
 use crate::net::tls::ClientAuth;
+use crate::problem::Problem;
 use crate::shell::{Shell, StartError};
 
 /// How often what nobody fetched is swept.
@@ -32,6 +35,10 @@ pub struct RelayConfig {
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+impl ConfigFile for RelayConfig {
+    const FILE: &'static str = "relay.toml";
 }
 
 impl Anchored for RelayConfig {
@@ -60,7 +67,8 @@ impl Relay {
         let settings = config.mailboxes.settings(shell.hosts.clone());
         let (store, objects) = (shell.store.clone(), shell.objects.clone());
         let mailboxes = Mailboxes::new(store, objects, backend, clock, settings, shutdown.clone());
-        Ok(Self { shell, mailboxes, admin: Router::new(), shutdown })
+        let admin = waiting(shell.store.clone(), shell.objects.clone());
+        Ok(Self { shell, mailboxes, admin, shutdown })
     }
 
     /// Adds routes to the admin socket.
@@ -83,6 +91,40 @@ impl Relay {
         }
         drain
     }
+}
+
+/// How much waits at a relay: counts, nobody's names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// Messages not fetched yet.
+    pub messages: u64,
+    /// Blobs not fetched yet.
+    pub blobs: u64,
+    /// Bytes of objects.
+    pub object_bytes: u64,
+}
+
+/// `GET /waiting` of the admin socket.
+fn waiting(store: Arc<dyn Store>, objects: Arc<dyn Objects>) -> Router {
+    let count = move || {
+        let (store, objects) = (store.clone(), objects.clone());
+        async move {
+            let all = Key::empty();
+            let failed = |error: &dyn std::fmt::Display| {
+                tracing::error!(%error, "the relay's state cannot be read");
+                Problem::unavailable()
+            };
+            Ok::<_, Problem>(Json(Waiting {
+                mailboxes: store.count(Space::Mailbox, &all).await.map_err(|e| failed(&e))?,
+                messages: store.count(Space::Mail, &all).await.map_err(|e| failed(&e))?,
+                blobs: store.count(Space::Blob, &all).await.map_err(|e| failed(&e))?,
+                object_bytes: objects.total_size().await.map_err(|e| failed(&e))?,
+            }))
+        }
+    };
+    Router::new().route("/waiting", get(count))
 }
 
 /// Runs a relay until `shutdown`.

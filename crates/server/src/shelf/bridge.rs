@@ -111,17 +111,24 @@ impl Bridge {
         while let Some(key) = self.keys(Space::Reference, &prefix, None, 1)?.pop() {
             let mut parts = key.read_after(&prefix).ok_or(ShelfError::Damaged("objects held"))?;
             let address = Address::from_bytes(parts.fixed().map_err(|_| ShelfError::Damaged("objects held"))?);
-            let _closed = self.handle.block_on(self.gate.write());
-            let batch = Batch::new("shelf-release")
-                .delete(Space::Reference, rows::object_holder(&address, holder), Expect::Any)
-                .delete(Space::Reference, key, Expect::Any);
-            let is_last = self.keys(Space::Reference, &rows::object(&address), None, 2)?.len() < 2;
-            // The object goes first: a crash in between leaves a row to delete again, never an object that nobody names.
-            if is_last {
-                self.handle.block_on(self.objects.delete(&address))?;
-            }
-            self.commit(batch)?;
+            self.release_one(holder, &address)?;
         }
+        Ok(())
+    }
+
+    /// Deletes an object that a holder keeps alive, unless somebody else needs it.
+    pub fn release_one(&self, holder: &Key, address: &Address) -> Result<(), ShelfError> {
+        let _closed = self.handle.block_on(self.gate.write());
+        let held = rows::holds(holder).extend().fixed(address.as_bytes()).done();
+        let batch = Batch::new("shelf-release")
+            .delete(Space::Reference, rows::object_holder(address, holder), Expect::Any)
+            .delete(Space::Reference, held, Expect::Any);
+        let is_last = self.keys(Space::Reference, &rows::object(address), None, 2)?.len() < 2;
+        // The object goes first: a crash in between leaves a row to delete again, never an object that nobody names.
+        if is_last {
+            self.handle.block_on(self.objects.delete(address))?;
+        }
+        self.commit(batch)?;
         Ok(())
     }
 }

@@ -55,6 +55,15 @@ pub enum ShelfError {
     /// This session was filed before.
     #[error("the record of this session was filed before")]
     AlreadyFiled,
+    /// No such item is held of this patient, or waits in quarantine.
+    #[error("no such item is held of this patient")]
+    NoSuchItem,
+    /// More items are kept back than a record can lose silently.
+    #[error("at most {} items of one patient can be kept back", super::MAX_MARKS)]
+    TooManyMarks,
+    /// An item in quarantine cannot be filed.
+    #[error("the item cannot be filed: {0}; discard it, or let the source correct it and send it again")]
+    StillUnfit(&'static str),
     /// Sealing or framing our own record failed: our own mistake.
     #[error("the record cannot be written as a stream: {0}")]
     Stream(String),

@@ -11,6 +11,7 @@ use waybill_store::{Batch, Expect, Key, Space};
 
 use super::Shelf;
 use super::error::ShelfError;
+use super::freeze::{Cut, Unobserved};
 use super::rows::{self, Held, SetAside, SnapshotRow};
 
 /// Rows read at once; each may hold a body of 128 KiB.
@@ -102,6 +103,20 @@ impl Shelf {
         page.into_iter().map(line).collect()
     }
 
+    /// Whether anything of a session waits in quarantine.
+    ///
+    /// # Errors
+    /// [`ShelfError::Store`].
+    pub async fn has_quarantined(
+        &self,
+        patient: &LocalPatient,
+        origin: &HospitalId,
+        session: &SessionId,
+    ) -> Result<bool, ShelfError> {
+        let prefix = rows::quarantine(patient, origin).extend().fixed(session.as_bytes()).done();
+        Ok(!self.store.keys(Space::Quarantine, &prefix, None, 1).await?.is_empty())
+    }
+
     /// Freezes the whole record under a scratch name, which is the one order in which several origins come together.
     async fn export_held(
         &self,
@@ -111,8 +126,10 @@ impl Shelf {
         let session = SessionId(sha256(&[b"waybill/1 export", self.scratch().as_bytes()]));
         // What an export of an earlier process left under this name is older than the record.
         self.discard(&session).await?;
-        let everything = (Scope::full(), Hides::default());
-        self.freeze_scope(session, patient.clone(), everything.0, everything.1, Timestamp(0)).await?;
+        // What the hospital keeps back from others it does not keep back from itself.
+        let everything = Cut::travelling(patient.clone(), Scope::full(), Hides::default());
+        let cut = Cut { respects_marks: false, ..everything };
+        self.freeze_cut(session, cut, Timestamp(0), Unobserved).await?;
         let written = self.export_snapshot(&session, writer).await;
         self.discard(&session).await?;
         let batch = Batch::new("shelf-export").delete(Space::Loss, rows::loss(&session), Expect::Any);

@@ -277,7 +277,7 @@ impl<'a> Filer<'a> {
         }
         let prefix = rows::incoming(&self.manifest.session);
         let bridge = self.bridge;
-        let pool = IncomingPool { bridge, prefix: prefix.clone(), patients };
+        let pool = IncomingPool { bridge, space: Space::Filed, prefix: prefix.clone(), patients };
         let mut stop = None;
         bridge.for_each(Space::Filed, &prefix, &mut |row, value| {
             if stop.is_none() {
@@ -357,7 +357,7 @@ fn allows_type(scope: &Scope, named: &ResourceFacts) -> bool {
     scope.decide(named) != Decision::Withheld(TypeNotInScope)
 }
 
-fn parse(body: &[u8]) -> Result<json::Document<'_>, ShelfError> {
+pub(super) fn parse(body: &[u8]) -> Result<json::Document<'_>, ShelfError> {
     let limits = json::Limits { bytes: MAX_RESOURCE_BYTES, ..json::Limits::default() };
     json::parse_within(body, limits).map_err(|_| ShelfError::Damaged("filed resources"))
 }

@@ -1,6 +1,6 @@
 //! Freezing: what exactly one case exports, decided once and kept until the case closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minicbor::bytes::ByteVec;
@@ -26,6 +26,7 @@ use super::frontier::StoreFrontier;
 use super::load::{origins_of, patient_id};
 use super::pool::LocalPool;
 use super::rows::{self, Held, SnapshotRow, Verdict};
+use super::withheld::{WITHHELD_BY_SOURCE, marks_of};
 use super::{Shelf, type_counts};
 
 /// Decisions read from the frontier at once.
@@ -105,16 +106,61 @@ impl Shelf {
         hides: Hides,
         now: Timestamp,
     ) -> Result<SnapshotSummary, ShelfError> {
+        self.freeze_cut(session, Cut::travelling(patient, scope, hides), now, Unobserved)
+            .await
+            .map(|(summary, _)| summary)
+    }
+
+    /// Freezes what a cut says, under the eyes of an observer, which is given back.
+    pub(super) async fn freeze_cut<O: Observer + Send + 'static>(
+        &self,
+        session: SessionId,
+        cut: Cut,
+        now: Timestamp,
+        mut observer: O,
+    ) -> Result<(SnapshotSummary, O), ShelfError> {
         let salts = Arc::clone(&self.salts);
         self.run(Key::build().fixed(session.as_bytes()).done(), move |bridge| {
-            let freezer = Freezer::start(bridge, &salts, session, patient, scope, hides)?;
-            match freezer {
-                Start::Frozen(summary) => Ok(*summary),
-                Start::Fresh(freezer) => freezer.freeze(now),
-            }
+            let freezer = Freezer::start(bridge, &salts, session, cut, &mut observer)?;
+            let summary = match freezer {
+                Start::Frozen(summary) => *summary,
+                Start::Fresh(freezer) => freezer.freeze(now)?,
+            };
+            Ok((summary, observer))
         })
         .await
     }
+}
+
+/// What is cut out of a patient's record, and how.
+pub(super) struct Cut {
+    pub patient: LocalPatient,
+    pub scope: Scope,
+    pub hides: Hides,
+    /// Whether the source's own marks keep items back: in everything but what stays inside the hospital.
+    pub respects_marks: bool,
+    /// Whether bodies are kept: without them a snapshot can be counted, not sent.
+    pub keeps_bodies: bool,
+}
+
+impl Cut {
+    /// What may leave the hospital.
+    pub fn travelling(patient: LocalPatient, scope: Scope, hides: Hides) -> Self {
+        Self { patient, scope, hides, respects_marks: true, keeps_bodies: true }
+    }
+}
+
+/// Somebody who is told of each resource while a record is frozen.
+pub(super) trait Observer {
+    /// A resource was decided: its bytes where they were read, and why it stays, nothing if it travels.
+    fn seen(&mut self, key: &ResourceKey, held: Option<&Held>, body: Option<&[u8]>, stays: Option<(LossOutcome, &str)>);
+}
+
+/// For those who need the snapshot only.
+pub(super) struct Unobserved;
+
+impl Observer for Unobserved {
+    fn seen(&mut self, _: &ResourceKey, _: Option<&Held>, _: Option<&[u8]>, _: Option<(LossOutcome, &str)>) {}
 }
 
 /// The summary of a session that is frozen.
@@ -135,9 +181,10 @@ struct Freezer<'a> {
     salts: &'a SaltSecret,
     session: SessionId,
     rows: Key,
-    patient: LocalPatient,
-    scope: Scope,
-    hides: Hides,
+    cut: Cut,
+    observer: &'a mut dyn Observer,
+    /// What the hospital itself keeps back.
+    marks: BTreeSet<ResourceKey>,
     inventory: Inventory,
     digest_scope: RecordDigest,
     digest_full: RecordDigest,
@@ -152,9 +199,8 @@ impl<'a> Freezer<'a> {
         bridge: &'a Bridge,
         salts: &'a SaltSecret,
         session: SessionId,
-        patient: LocalPatient,
-        scope: Scope,
-        hides: Hides,
+        cut: Cut,
+        observer: &'a mut dyn Observer,
     ) -> Result<Start<'a>, ShelfError> {
         if let Some(summary) = summary(bridge, &session)? {
             return Ok(Start::Frozen(Box::new(summary)));
@@ -163,15 +209,16 @@ impl<'a> Freezer<'a> {
         let clear = Op::DeletePrefix { space: Space::Snapshot, prefix: rows.clone() };
         bridge.commit(Batch::new("shelf-freeze-clear").with(clear))?;
         bridge.release(&rows::snapshot_holder(&session))?;
+        let marks = if cut.respects_marks { marks_of(bridge, &cut.patient)? } else { BTreeSet::new() };
         Ok(Start::Fresh(Box::new(Self {
             bridge,
             writer: Writer::new(bridge, "shelf-freeze"),
             salts,
             session,
             rows,
-            patient,
-            scope,
-            hides,
+            cut,
+            observer,
+            marks,
             inventory: Inventory::default(),
             digest_scope: RecordDigest::new(),
             digest_full: RecordDigest::new(),
@@ -185,7 +232,7 @@ impl<'a> Freezer<'a> {
         let pool = LocalPool::new(self.bridge);
         let mut frontier = StoreFrontier::new(self.bridge, work)?;
         let mut dangling = DanglingList::default();
-        close(&patient_id(&self.patient)?, &pool, &mut frontier, &mut dangling)?;
+        close(&patient_id(&self.cut.patient)?, &pool, &mut frontier, &mut dangling)?;
         self.add_own(&pool, &frontier)?;
         self.add_charts()?;
         let told = self.told(&dangling)?;
@@ -217,7 +264,11 @@ impl<'a> Freezer<'a> {
             for (key, decision) in &page {
                 self.bridge.check()?;
                 match decision {
-                    Decision::NotMovable(reason) => self.leave(key, "", reason.code(), None)?,
+                    Decision::NotMovable(reason) => {
+                        let held = pool.held(key)?;
+                        self.observer.seen(key, held.as_ref(), None, Some((LossOutcome::NotMovable, reason.code())));
+                        self.leave(key, "", reason.code(), None)?;
+                    }
                     Decision::Movable { .. } => {
                         let held = pool.held(key)?.ok_or(ShelfError::Damaged("resources"))?;
                         self.consider(key, "", held)?;
@@ -233,8 +284,8 @@ impl<'a> Freezer<'a> {
 
     /// What was filed from elsewhere travels too, under the ids it came with, unless they are in use already.
     fn add_charts(&mut self) -> Result<(), ShelfError> {
-        for (origin, about) in origins_of(self.bridge, &self.patient)? {
-            let prefix = rows::chart(&self.patient, &origin);
+        for (origin, about) in origins_of(self.bridge, &self.cut.patient)? {
+            let prefix = rows::chart(&self.cut.patient, &origin);
             let travels = self.loss.counts().offered == 0 || self.patients_travel(&prefix, &about.patient_ids)?;
             let bridge = self.bridge;
             let mut last = None;
@@ -246,9 +297,9 @@ impl<'a> Freezer<'a> {
                     Some(row) if row.sha256 == Some(held.sha256) => {}
                     None if last.as_ref() != Some(&resource) && travels => self.consider(&resource, &origin, held)?,
                     None if last.as_ref() != Some(&resource) => {
-                        self.leave(&resource, &origin, PATIENT_LEFT_OUT, Some(&held))?;
+                        self.stay(&resource, &origin, PATIENT_LEFT_OUT, &held, None)?;
                     }
-                    _ => self.leave(&resource, &origin, ID_IN_USE, Some(&held))?,
+                    _ => self.stay(&resource, &origin, ID_IN_USE, &held, None)?,
                 }
                 last = Some(resource);
                 Ok(())
@@ -279,10 +330,10 @@ impl<'a> Freezer<'a> {
 
     /// Why the patient keeps a resource back, nothing if it travels; an error when the bytes cannot be read.
     fn decide(&self, key: &ResourceKey, body: &[u8]) -> Result<Option<WithheldReason>, ()> {
-        if self.hides.contains(key.resource_type.as_str(), key.id.as_str()) {
+        if self.cut.hides.contains(key.resource_type.as_str(), key.id.as_str()) {
             return Ok(Some(WithheldReason::Hidden));
         }
-        match self.scope.decide(&facts(body).map_err(|_| ())?) {
+        match self.cut.scope.decide(&facts(body).map_err(|_| ())?) {
             scope::Decision::InScope => Ok(None),
             scope::Decision::Withheld(reason) => Ok(Some(reason)),
         }
@@ -290,15 +341,22 @@ impl<'a> Freezer<'a> {
 
     fn consider(&mut self, key: &ResourceKey, origin: &str, mut held: Held) -> Result<(), ShelfError> {
         let body = self.bridge.body(&held)?;
-        let Ok(withheld) = self.decide(key, &body) else { return self.leave(key, origin, "unreadable", Some(&held)) };
+        if self.marks.contains(key) {
+            return self.stay(key, origin, WITHHELD_BY_SOURCE, &held, Some(&body));
+        }
+        let Ok(withheld) = self.decide(key, &body) else {
+            return self.stay(key, origin, "unreadable", &held, Some(&body));
+        };
         let (resource_type, id, version) = (key.resource_type.as_str(), key.id.as_str(), held.version.as_deref());
-        let salt = self.salts.salt(self.patient.0.as_bytes(), resource_type, id, version, &held.sha256);
+        let salt = self.salts.salt(self.cut.patient.0.as_bytes(), resource_type, id, version, &held.sha256);
         let element = Element { salt, resource_type, id, version, sha256: held.sha256 };
         self.digest_full.add(&element);
         let (verdict, reason, sha256) = match withheld {
             None => (Verdict::Offered, None, Some(held.sha256)),
             Some(reason) => (Verdict::Withheld, Some(reason.code().to_owned()), Some(held.sha256)),
         };
+        let stays = reason.as_deref().map(|reason| (LossOutcome::Withheld, reason));
+        self.observer.seen(key, Some(&held), Some(&body), stays);
         if let Some(reason) = &reason {
             self.loss.withhold(key, reason);
             self.keep_back(key, LossOutcome::Withheld, WITHHELD);
@@ -307,12 +365,28 @@ impl<'a> Freezer<'a> {
         self.digest_scope.add(&element);
         self.inventory.add(key.resource_type, held.size_bytes);
         self.loss.offer(key);
-        if self.hides.mentioned_in(&body) {
+        if self.cut.hides.mentioned_in(&body) {
             self.loss.note_still_mentioned(key);
+        }
+        if !self.cut.keeps_bodies {
+            return self.write(key, origin, &SnapshotRow { verdict, reason, sha256, held: None });
         }
         held.salt = Some(ByteVec::from(salt.as_ref().to_vec()));
         self.writer.share(&rows::snapshot_holder(&self.session), &held);
         self.write(key, origin, &SnapshotRow { verdict, reason, sha256, held: Some(held) })
+    }
+
+    /// A resource whose bytes are known stays, and it is not the patient who keeps it back.
+    fn stay(
+        &mut self,
+        key: &ResourceKey,
+        origin: &str,
+        reason: &str,
+        held: &Held,
+        body: Option<&[u8]>,
+    ) -> Result<(), ShelfError> {
+        self.observer.seen(key, Some(held), body, Some((LossOutcome::NotMovable, reason)));
+        self.leave(key, origin, reason, Some(held))
     }
 
     fn leave(&mut self, key: &ResourceKey, origin: &str, reason: &str, held: Option<&Held>) -> Result<(), ShelfError> {

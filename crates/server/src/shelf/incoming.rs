@@ -11,9 +11,11 @@ use waybill_store::{Key, Space};
 use super::bridge::Bridge;
 use super::rows::{self, Held};
 
-/// What arrived in one session, as far as it is not set aside.
+/// What arrived in one session, as far as it is not set aside; or what one hospital's part of a chart holds.
 pub(super) struct IncomingPool<'a> {
     pub bridge: &'a Bridge,
+    /// `Filed` before filing, `Chart` after it.
+    pub space: Space,
     pub prefix: Key,
     /// The ids under which the source knows the patient.
     pub patients: Vec<ResourceKey>,
@@ -36,13 +38,13 @@ impl IncomingPool<'_> {
 
 impl Pool for IncomingPool<'_> {
     fn bytes(&self, key: &ResourceKey) -> Result<Option<Vec<u8>>, PoolError> {
-        let Some(row) = self.bridge.first(Space::Filed, &rows::under(&self.prefix, key))? else { return Ok(None) };
+        let Some(row) = self.bridge.first(self.space, &rows::under(&self.prefix, key))? else { return Ok(None) };
         let held: Held = rows::decode("filed resources", &row)?;
         Ok(Some(self.bridge.body(&held)?))
     }
 
     fn holds(&self, key: &ResourceKey) -> Result<bool, PoolError> {
-        Ok(self.bridge.exists(Space::Filed, &rows::under(&self.prefix, key))?)
+        Ok(self.bridge.exists(self.space, &rows::under(&self.prefix, key))?)
     }
 
     /// Nobody asks: the walk backward is the source's.

@@ -17,18 +17,25 @@ mod frontier;
 mod incoming;
 mod load;
 mod locks;
+mod made;
 mod pool;
+mod preview;
+mod quarantine;
 mod receive;
 mod rows;
 mod stage;
+mod withheld;
 
 pub use error::ShelfError;
 pub use export::Which;
 pub use file::FilingResult;
 pub use freeze::SnapshotSummary;
 pub use load::Loaded;
+pub use preview::MAX_PREVIEWED_HIDES;
+pub use quarantine::Quarantined;
 pub use receive::ReceiveError;
 pub use stage::{MAX_RECORD_BYTES, SealedChunk};
+pub use withheld::{MAX_MARKS, Mark, WITHHELD_BY_SOURCE};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use thiserror::Error;
@@ -54,8 +55,35 @@ impl WitnessClient {
         &self.key
     }
 
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it answers at all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reach(&self) -> Result<(), ClientError> {
+        let get = Request::get(format!("{}/health/live", self.url)).body(Bytes::new()).map_err(|_| ClientError::Url)?;
+        let short = Exchange { timeout: Duration::from_secs(5), ..EXCHANGE };
+        self.http.send(get, short).await.map(|_| ())
+    }
+}
+
+/// Who can be asked for a cosignature: a witness over the network, or one in this process.
+#[async_trait]
+pub trait Cosigner: Send + Sync {
     /// Offers a checkpoint.
-    pub async fn add_checkpoint(&self, request: &AddCheckpoint) -> Result<WitnessAnswer, WitnessClientError> {
+    ///
+    /// # Errors
+    /// [`WitnessClientError`].
+    async fn add_checkpoint(&self, request: &AddCheckpoint) -> Result<WitnessAnswer, WitnessClientError>;
+}
+
+#[async_trait]
+impl Cosigner for WitnessClient {
+    async fn add_checkpoint(&self, request: &AddCheckpoint) -> Result<WitnessAnswer, WitnessClientError> {
         let post = Request::post(format!("{}/add-checkpoint", self.url))
             .body(Bytes::from(request.to_bytes()))
             .map_err(|_| ClientError::Url)?;

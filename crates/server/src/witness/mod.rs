@@ -23,13 +23,13 @@ use waybill_crypto::keys::Ed25519SecretKey;
 use waybill_protocol::log::{KeyName, NoteKey, NoteKeyKind, NoteSigner};
 
 use crate::clock::Clock;
-use crate::config::{Anchored, LogConfig, ServerConfig};
+use crate::config::{Anchored, ConfigFile, LogConfig, ServerConfig};
 use crate::net::server::Drain;
 use crate::net::tls::ClientAuth;
 use crate::shell::{Shell, StartError};
 
-pub use client::{WitnessAnswer, WitnessClient, WitnessClientError};
-pub use service::{Witness, router};
+pub use client::{Cosigner, WitnessAnswer, WitnessClient, WitnessClientError};
+pub use service::{LogSeen, Witness, router};
 
 /// The configuration file of a witness.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,6 +54,10 @@ pub struct WitnessKeys {
     pub key: PathBuf,
     /// The logs it witnesses, as C2SP verifier keys (`name+id+base64`).
     pub logs: Vec<String>,
+}
+
+impl ConfigFile for WitnessConfig {
+    const FILE: &'static str = "witness.toml";
 }
 
 impl Anchored for WitnessConfig {
@@ -113,7 +117,8 @@ impl WitnessServer {
         let logs = parse_logs(&config.witness.logs)?;
         let shell = Shell::open(&config.server, ClientAuth::Optional).await?;
         let witness = Arc::new(Witness::new(shell.store.clone(), backend, clock, signer, logs));
-        Ok(Self { shell, witness, admin: Router::new(), shutdown })
+        let admin = service::admin(witness.clone());
+        Ok(Self { shell, witness, admin, shutdown })
     }
 
     /// Adds routes to the admin socket.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use waybill_crypto::backend::Backend;
 use waybill_protocol::ids::Timestamp;
@@ -89,6 +90,44 @@ impl Witness {
             from_cbor("witness state", &found.value, 64).map_err(|error| WitnessError::Store(Box::new(error)))?;
         Ok((state, Expect::Version(found.version)))
     }
+}
+
+/// What a witness has seen of a log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogSeen {
+    /// The log's verifier key.
+    pub log: String,
+    /// How many leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: String,
+}
+
+impl Witness {
+    /// What it has seen of each of its logs.
+    ///
+    /// # Errors
+    /// [`WitnessError::Store`].
+    pub async fn seen(&self) -> Result<Vec<LogSeen>, WitnessError> {
+        let mut seen = Vec::new();
+        for (name, log) in &self.logs {
+            let (state, _) = self.load_state(&Key::build().text("witness").text(name.as_str()).done()).await?;
+            seen.push(LogSeen { log: log.to_string(), size: state.size, root: state.root.to_string() });
+        }
+        Ok(seen)
+    }
+}
+
+/// `GET /logs` of the admin socket.
+pub(super) fn admin(witness: Arc<Witness>) -> Router {
+    Router::new().route("/logs", get(logs)).with_state(witness)
+}
+
+async fn logs(State(witness): State<Arc<Witness>>) -> Result<Json<Vec<LogSeen>>, Problem> {
+    witness.seen().await.map(Json).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "what was seen cannot be read");
+        Problem::unavailable()
+    })
 }
 
 /// The witness' route.

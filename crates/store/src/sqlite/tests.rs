@@ -334,3 +334,18 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn a_dump_shows_every_value_whatever_the_schema() {
+    let place = tempfile::tempdir().unwrap();
+    let store = open(place.path()).await;
+    let key = Key::build().text("k").done();
+    let large = vec![0x5a; 20_000];
+    store.commit(Batch::new("test").put(Space::Case, key.clone(), large.clone(), Expect::Absent)).await.unwrap();
+    store.close().await;
+    let mut rows = Vec::new();
+    crate::dump(&place.path().join(FILE), &mut |row| rows.push(row)).await.unwrap();
+    let case = rows.iter().find(|row| row.table == Space::Case.table()).unwrap();
+    let value = |name: &str| case.values.iter().find(|(column, _)| column == name).unwrap().1.clone();
+    assert_eq!((value("key"), value("value"), value("version")), (key.as_bytes().to_vec(), large, b"1".to_vec()));
+}

@@ -6,10 +6,12 @@ use crate::file::FileError;
 use crate::state::{Outcome, Stage};
 use crate::{Summary, WalletError};
 use std::sync::Arc;
+use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::portable::Portable;
 use waybill_protocol::authority::RECEIPT_DEADLINE_SECONDS;
+use waybill_protocol::evidence::{Evidence, Finding, judge};
 use waybill_protocol::ids::Timestamp;
-use waybill_protocol::messages::EndState;
+use waybill_protocol::messages::{EndState, KeptBack, Purpose};
 use waybill_protocol::rejection::Code;
 
 /// One whole migration; `between` runs between any two steps.
@@ -26,6 +28,8 @@ fn migrate(between: impl Fn(&World, Wallet) -> Wallet) -> (World, Wallet) {
         wallet = between(&world, wallet);
     }
     let (number, _) = wallet.delegate(NOW, &a(), &b(), wish()).unwrap();
+    let kept = KeptBack { resource_type: "Condition".to_owned(), reason: "hidden".to_owned(), count: 1 };
+    wallet.foretell(number, vec![kept]).unwrap();
     wallet = between(&world, wallet);
     let letters = post_all(&mut world, &mut wallet);
     wallet = between(&world, wallet);
@@ -60,7 +64,13 @@ fn check_filed(wallet: &Wallet) {
     let receipt = summary.receipt.as_ref().unwrap();
     assert_eq!((receipt.offered, receipt.filed, receipt.withheld), (1, 1, 1));
     let text = summary.text();
-    for part in ["filed your record", "1  Patient (321 bytes)", "kept back: hidden"] {
+    for part in [
+        "filed your record",
+        "1  Patient (321 bytes)",
+        "kept back: hidden by you",
+        "You hid: Condition/c1",
+        "1 Condition would stay, hidden by you",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     let json = serde_json::to_value(&summary).unwrap();
@@ -73,6 +83,49 @@ fn check_filed(wallet: &Wallet) {
 fn a_record_moves_and_the_wallet_holds_the_evidence() {
     let (_world, wallet) = migrate(|_, wallet| wallet);
     check_filed(&wallet);
+}
+
+#[test]
+fn a_closed_case_yields_evidence_that_anybody_can_judge() {
+    let (world, wallet) = migrate(|world, wallet| world.restart(wallet));
+    let number = wallet.closed()[0].number;
+    let evidence = Evidence::parse(&wallet.evidence(number).unwrap().to_bytes()).unwrap();
+    let anchor = TrustAnchor::from_der(&world.root).unwrap();
+    let verdict = judge(&*world.backend, &anchor, Some(&world.policy), &evidence);
+    assert!(verdict.holds(), "{:?}", verdict.first_failure());
+    assert_eq!(verdict.end, Some(EndState::Filed));
+    for check in ["delegation", "voucher", "proof-logged", "statement-logged", "receipt", "receipt-detail"] {
+        let found = verdict.sentences.iter().find(|sentence| sentence.check == check).map(|s| s.finding);
+        assert_eq!(found, Some(Finding::Proven), "{check}");
+    }
+    let closed = &wallet.closed()[0];
+    assert_eq!(closed.scope, Some(wish().scope));
+    assert_eq!(closed.hides, Some(wish().hides));
+    assert_eq!((number.ordinal(), number.to_string()), (1, "1".to_owned()));
+}
+
+#[test]
+fn a_question_asked_again_takes_the_place_of_the_one_before() {
+    let mut world = World::new();
+    let (mut wallet, _) = presented(&mut world);
+    let proof = wallet.cases()[0].proof.unwrap();
+    let before = wallet.watches().len();
+    let first = wallet.ask(NOW, &a(), Purpose::Watch { proof }).unwrap();
+    let second = wallet.ask(NOW, &a(), Purpose::Watch { proof }).unwrap();
+    assert_ne!(first.answer, second.answer);
+    assert!(wallet.is_asking(&a(), proof) && !wallet.is_asking(&b(), proof));
+    assert_eq!((wallet.watches().len(), wallet.errands().len()), (before + 1, 1));
+    wallet.ask(NOW, &b(), Purpose::Watch { proof }).unwrap();
+    assert_eq!(wallet.errands().len(), 2);
+    // Every answer says which case it is about, also the one that knows no such case.
+    let letters = post_all(&mut world, &mut wallet);
+    match &deliver(&mut wallet, &letters)[..] {
+        [Received::Watched { proof: of, state, .. }, Received::LoginRefused { about, code, case: None, .. }] => {
+            assert_eq!((*of, state.as_str(), *about, *code), (proof, "lodged", Some(proof), Code::UnknownCase));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!wallet.is_asking(&a(), proof) && wallet.cases().len() == 1);
 }
 
 #[test]
@@ -170,6 +223,19 @@ fn a_revoked_case_ends_revoked_and_tells_all_three() {
     let received = deliver(&mut wallet, &letters);
     assert!(matches!(received[..], [Received::Ended { state: EndState::Revoked, .. }]), "{received:?}");
     assert!(Summary::of(&wallet.closed()[0]).receipt.is_none());
+}
+
+#[test]
+fn who_has_revoked_does_not_consent_afterwards() {
+    let mut world = World::new();
+    let (mut wallet, number) = with_proof(&mut world);
+    wallet.revoke(NOW, number, RevocationReason::Withdrawn).unwrap();
+    assert!(matches!(wallet.consent(NOW, number), Err(WalletError::WrongStage { .. })));
+    assert!(wallet.errands().iter().all(|errand| errand.kind == waybill_protocol::wire::Kind::Revocation));
+    let letters = post_all(&mut world, &mut wallet);
+    let received = deliver(&mut wallet, &letters);
+    assert!(matches!(received[..], [Received::Ended { state: EndState::Revoked, .. }]), "{received:?}");
+    assert!(world.hospitals[&b()].presented.is_empty());
 }
 
 #[test]

@@ -247,6 +247,33 @@ fn refusals_before_the_proof_end_the_case_and_later_ones_are_noted() {
 }
 
 #[test]
+fn an_expired_voucher_is_asked_for_again_and_the_case_goes_on() {
+    let mut world = World::new();
+    let (mut wallet, number) = delegated(&mut world);
+    let first = wallet.cases()[0].draft().delegation.as_ref().unwrap().parse().unwrap().message_id().0;
+    for _ in 0..2 {
+        // The delegation arrived too late: the authority records nothing and says so.
+        let errand = wallet.errands()[0].id;
+        wallet.posted(errand).unwrap();
+        let mailbox = wallet.cases()[0].mailbox();
+        let delegation = wallet.cases()[0].draft().delegation.as_ref().unwrap().parse().unwrap().message_id().0;
+        let expired = world.authority_refusal(delegation, Code::VoucherExpired);
+        let received = wallet.receive(NOW, mailbox, &expired).unwrap();
+        assert!(matches!(received, Received::Refused { .. }), "{received:?}");
+        assert_eq!(wallet.cases()[0].stage, Stage::AwaitingVoucher);
+        assert!(ignored(&[wallet.receive(NOW, mailbox, &expired).unwrap()]), "about a delegation that is no more");
+        wallet = world.restart(wallet);
+        wallet.retry_voucher(NOW, number).unwrap();
+        let letters = post_all(&mut world, &mut wallet);
+        assert!(matches!(deliver(&mut wallet, &letters)[..], [Received::Vouched { .. }]));
+    }
+    let last = wallet.cases()[0].draft().delegation.as_ref().unwrap().parse().unwrap().message_id().0;
+    assert_ne!(first, last);
+    let letters = post_all(&mut world, &mut wallet);
+    assert!(matches!(deliver(&mut wallet, &letters)[..], [Received::Proof { .. }]));
+}
+
+#[test]
 fn what_cannot_be_judged_yet_is_kept_for_a_fresh_revocation_list() {
     let mut world = World::new();
     let (mut wallet, _) = delegated(&mut world);

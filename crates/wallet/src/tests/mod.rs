@@ -2,19 +2,20 @@
 
 mod flow;
 mod hostile;
-mod world;
+pub(crate) mod world;
 
 use waybill_protocol::messages::{OutcomeClass, RevocationReason};
 use waybill_protocol::patient::Wish;
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
 
-use self::world::{Letter, NOW, World};
+pub(crate) use self::world::NOW;
+use self::world::{Letter, World};
 use crate::receive::Received;
 use crate::state::CaseNumber;
 use crate::wallet::Wallet;
 
-fn wish() -> Wish {
+pub(crate) fn wish() -> Wish {
     Wish {
         scope: "types=Patient,Condition".parse::<Scope>().unwrap(),
         hides: Hides::parse(["Condition/c1"]).unwrap(),
@@ -45,7 +46,7 @@ fn post_all(world: &mut World, wallet: &mut Wallet) -> Vec<Letter> {
 }
 
 /// A wallet registered at both hospitals.
-fn registered(world: &mut World) -> Wallet {
+pub(crate) fn registered(world: &mut World) -> Wallet {
     let mut wallet = world.wallet();
     for hospital in [world::a(), world::b()] {
         wallet.enrol(NOW, &world.enrolment(&hospital)).unwrap();

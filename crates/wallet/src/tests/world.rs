@@ -40,14 +40,14 @@ use crate::state::{Errand, Party};
 use crate::trust::TrustSettings;
 use crate::wallet::{Settings, Wallet};
 
-pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
-pub(super) const PASSPHRASE: &str = "a passphrase";
+pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
+pub(crate) const PASSPHRASE: &str = "a passphrase";
 const DAY: u64 = 86_400;
 
 /// A letter on its way into one of the wallet's mailboxes.
-pub(super) type Letter = (String, Vec<u8>);
+pub(crate) type Letter = (String, Vec<u8>);
 
-pub(super) struct Hospital {
+pub(crate) struct Hospital {
     pub identity: HospitalIdentity,
     pub mailbox: String,
     pub registered: Option<Registered>,
@@ -56,7 +56,7 @@ pub(super) struct Hospital {
     pub presented: Vec<ProofId>,
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     pub backend: Arc<dyn Backend>,
     pub folder: tempfile::TempDir,
     pub root: Vec<u8>,
@@ -73,15 +73,15 @@ pub(super) struct World {
     tiles: TileSet,
 }
 
-pub(super) fn id(text: &str) -> HospitalId {
+pub(crate) fn id(text: &str) -> HospitalId {
     HospitalId::parse(text).unwrap()
 }
 
-pub(super) fn a() -> HospitalId {
+pub(crate) fn a() -> HospitalId {
     id("hospital-a.example")
 }
 
-pub(super) fn b() -> HospitalId {
+pub(crate) fn b() -> HospitalId {
     id("hospital-b.example")
 }
 
@@ -90,7 +90,7 @@ fn authority_mailbox() -> String {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let backend: Arc<dyn Backend> = Arc::new(Portable::from_seed([42; 32]));
         let name = |text: &str| PartyName::parse(text).unwrap();
         let root_key = RootKey::generate(&*backend);
@@ -163,21 +163,21 @@ impl World {
         }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("wallet")
     }
 
-    pub(super) fn trust_settings(&self) -> TrustSettings {
+    pub(crate) fn trust_settings(&self) -> TrustSettings {
         TrustSettings::new(id("authority.example"), authority_mailbox(), self.root.clone(), self.policy.clone())
     }
 
-    pub(super) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let relay = "relay.example".parse().unwrap();
         Settings { relay, trust: Some(self.trust_settings()), cost: Cost::LEAST }
     }
 
     /// A wallet that knows the authority and nobody else.
-    pub(super) fn wallet(&self) -> Wallet {
+    pub(crate) fn wallet(&self) -> Wallet {
         let backend = Arc::new(Portable::from_seed([7; 32]));
         let mut wallet = Wallet::create(backend, &self.path(), PASSPHRASE, self.settings()).unwrap();
         wallet.renew_trust(NOW, &self.crl, &self.statement).unwrap();
@@ -185,23 +185,23 @@ impl World {
     }
 
     /// Kills the wallet and opens it again.
-    pub(super) fn restart(&self, wallet: Wallet) -> Wallet {
+    pub(crate) fn restart(&self, wallet: Wallet) -> Wallet {
         let backend = wallet.backend.clone();
         drop(wallet);
         Wallet::open(backend, &self.path(), PASSPHRASE).unwrap()
     }
 
-    pub(super) fn ctx(&self) -> Ctx<'_> {
+    pub(crate) fn ctx(&self) -> Ctx<'_> {
         Ctx { now: NOW, backend: &*self.backend }
     }
 
-    pub(super) fn enrolment(&self, hospital: &HospitalId) -> Enrolment {
+    pub(crate) fn enrolment(&self, hospital: &HospitalId) -> Enrolment {
         let at = &self.hospitals[hospital];
         Enrolment { hospital: hospital.clone(), keys: at.identity.keys(), mailbox: at.mailbox.clone(), code: at.code }
     }
 
     /// Posts a parcel and gives what comes back.
-    pub(super) fn post(&mut self, errand: &Errand) -> Vec<Letter> {
+    pub(crate) fn post(&mut self, errand: &Errand) -> Vec<Letter> {
         let parcel = Parcel::parse(&errand.parcel).unwrap();
         assert_eq!(parcel.kind, errand.kind);
         match &errand.to {
@@ -245,6 +245,9 @@ impl World {
         let login = registrar.verify_login(registrar.open_login(&sealed).unwrap(), at.registered.as_ref()).unwrap();
         let outcome = match login.purpose() {
             Purpose::Voucher { .. } => registrar.issue_voucher(&login).unwrap(),
+            // Here the source knows every case, and the destination none.
+            Purpose::Watch { .. } if id == &a() => LoginOutcome::Watch { state: "lodged".to_owned(), code: None },
+            Purpose::Watch { .. } => LoginOutcome::Refused { code: Code::UnknownCase },
             _ => LoginOutcome::Preview { preview: preview() },
         };
         letters(vec![registrar.answer_login(&login, outcome).unwrap()])
@@ -277,7 +280,7 @@ impl World {
         letters(refusal.into_iter().collect())
     }
 
-    pub(super) fn authority(&self, now: Timestamp) -> Authority<'_> {
+    pub(crate) fn authority(&self, now: Timestamp) -> Authority<'_> {
         Authority { ctx: Ctx { now, backend: &*self.backend }, trust: &self.trust, keys: &self.keys }
     }
 
@@ -301,7 +304,7 @@ impl World {
     }
 
     /// Stores the row, logs, cosigns, answers.
-    pub(super) fn settle(&mut self, now: Timestamp, (case, effects): (AuthorityCase, Vec<Effect>)) -> Vec<Letter> {
+    pub(crate) fn settle(&mut self, now: Timestamp, (case, effects): (AuthorityCase, Vec<Effect>)) -> Vec<Letter> {
         self.cases.insert(case.id, case);
         let leaves = effects.into_iter().filter_map(|effect| match effect {
             Effect::Log(leaf) => Some(*leaf),
@@ -333,7 +336,7 @@ impl World {
     }
 
     /// The destination's receipt, sealed to the patient; `signer` signs it.
-    pub(super) fn receipt(
+    pub(crate) fn receipt(
         &self,
         proof: ProofId,
         outcome: OutcomeClass,
@@ -371,7 +374,7 @@ impl World {
     }
 
     /// The key was released: the state in which the authority waits for the receipt.
-    pub(super) fn release(&mut self, proof: ProofId) {
+    pub(crate) fn release(&mut self, proof: ProofId) {
         let backend = self.backend.clone();
         let case = self.cases.get_mut(&proof).unwrap();
         let sealed_key =
@@ -384,14 +387,14 @@ impl World {
     }
 
     /// The destination filed (or rejected) the record: what the authority tells the patient.
-    pub(super) fn end(&mut self, proof: ProofId, outcome: OutcomeClass) -> Vec<Letter> {
+    pub(crate) fn end(&mut self, proof: ProofId, outcome: OutcomeClass) -> Vec<Letter> {
         let (_, body) = self.receipt(proof, outcome, &b());
         let transition = self.authority(NOW).handle_receipt(self.cases[&proof].clone(), &body).unwrap();
         self.settle(NOW, transition)
     }
 
     /// A refusal by a hospital, in the clear.
-    pub(super) fn refusal(&self, by: &HospitalId, subject: Digest, code: Code) -> Vec<u8> {
+    pub(crate) fn refusal(&self, by: &HospitalId, subject: Digest, code: Code) -> Vec<u8> {
         let identity = &self.hospitals[by].identity;
         let refusal = Refusal { subject, session: None, attempt: 0, code, retry: code.retryable(), time: NOW };
         let refusal = Signed::sign(&*self.backend, &identity.signing, refusal);
@@ -400,7 +403,7 @@ impl World {
     }
 
     /// A refusal by the authority.
-    pub(super) fn authority_refusal(&self, subject: Digest, code: Code) -> Vec<u8> {
+    pub(crate) fn authority_refusal(&self, subject: Digest, code: Code) -> Vec<u8> {
         let to = Recipient::Mailbox(String::new());
         let Effect::Post(post) = self.authority(NOW).refuse(to, subject, None, 0, code) else { panic!("not a post") };
         post.parcel

@@ -3,6 +3,7 @@
 mod cases;
 mod faults;
 mod journey;
+mod kept;
 mod real;
 mod refusals;
 

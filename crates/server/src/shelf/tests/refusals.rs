@@ -203,6 +203,51 @@ async fn single_items_that_cannot_be_filed_wait_for_a_person() {
     assert_eq!(waiting, expected);
     let again = file(&b, &theirs, &Scope::full(), &forger.manifest, forger.keys()).await;
     assert!(matches!(again, Err(ShelfError::AlreadyFiled)));
+
+    // A person decides: what can be filed joins the chart, what cannot be is discarded or stays.
+    let queue = b.shelf.quarantine(Some(&theirs), 10).await.unwrap();
+    assert_eq!(queue.len(), 4);
+    let of = |id: &str| queue.iter().find(|(which, _)| which.item.id.as_str() == id).unwrap().0.clone();
+    for id in ["a", "b", "c"] {
+        let refused = b.shelf.accept(&of(id)).await;
+        assert!(matches!(refused, Err(ShelfError::StillUnfit(_))), "{id}");
+    }
+    assert_eq!(b.shelf.quarantined_item(&of("c")).await.unwrap().0, b"not json");
+    let ops = b.shelf.accept(&of("e")).await.unwrap();
+    b.store.commit(Batch { name: "test", ops }).await.unwrap();
+    let filed = String::from_utf8(b.export(&theirs, Which::Filed(origin())).await).unwrap();
+    assert_eq!(filed, format!("{good}\n{group}\n{PATIENT}\n"));
+    let (ops, object) = b.shelf.discard_quarantined(&of("c")).await.unwrap();
+    b.store.commit(Batch { name: "test", ops }).await.unwrap();
+    assert!(object.is_none(), "small items lie in their rows");
+    assert!(matches!(b.shelf.quarantined_item(&of("c")).await, Err(ShelfError::NoSuchItem)));
+    let left = b.shelf.quarantine(None, 10).await.unwrap();
+    assert_eq!(left.iter().map(|(which, _)| which.item.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(b.shelf.has_quarantined(&theirs, &origin(), &session("forged")).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_file_what_names_another_patient() {
+    let (b, theirs) = destination().await;
+    let stranger = condition("e", "Patient/somebody-else");
+    let held = crate::shelf::rows::Held {
+        sha256: sha256(&[stranger.as_bytes()]),
+        size_bytes: stranger.len() as u64,
+        version: None,
+        inline: Some(stranger.clone().into_bytes().into()),
+        salt: None,
+    };
+    let which = crate::shelf::Quarantined {
+        patient: theirs.clone(),
+        origin: origin(),
+        session: session("forged"),
+        item: "Condition/e".parse().unwrap(),
+    };
+    let prefix = crate::shelf::rows::quarantine(&theirs, &origin()).extend().fixed(which.session.as_bytes()).done();
+    let row = crate::shelf::rows::encode(&crate::shelf::rows::SetAside { reason: "owner-unknown".into(), held });
+    let key = crate::shelf::rows::under(&prefix, &which.item);
+    b.store.commit(Batch::new("test").put(Space::Quarantine, key, row, Expect::Any)).await.unwrap();
+    assert!(matches!(b.shelf.accept(&which).await, Err(ShelfError::StillUnfit(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

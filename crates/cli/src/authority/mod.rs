@@ -1,29 +1,32 @@
 //! What the authority's operator does.
 
+pub mod inspect;
+mod log;
+mod renew;
+mod standing;
+mod status;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use waybill_crypto::certificate::files::chain_from_pem;
-use waybill_crypto::certificate::{Profile, Revoked, Serial, TrustAnchor, verify_chain_offline};
 use waybill_crypto::native::Native;
-use waybill_server::authority::ceremony::{self, CeremonyError, Desk, Folder};
+use waybill_server::authority::ceremony::{self, CeremonyError, Folder};
+use waybill_server::authority::desk::{self, Desk, read_leaf};
 use waybill_server::authority::{AuthorityConfig, AuthorityServer};
 use waybill_server::clock::{Clock, SystemClock};
+use waybill_server::config::ConfigFile;
 use waybill_server::files;
 
 use crate::admin::Admin;
 use crate::args::{AuthorityCommand, ServeArgs};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
+use crate::network_file::NetworkFile;
 use crate::serve::{self, announce, ended, start_failure};
-use crate::verify;
 
 /// The configuration file's name.
-pub const CONFIG: &str = "authority.toml";
-/// The list of what was revoked, beside the issuing key.
-const REVOKED: &str = "issuing/revoked.json";
+pub const CONFIG: &str = AuthorityConfig::FILE;
 
 /// Runs a command of the authority.
 ///
@@ -35,7 +38,7 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
         AuthorityCommand::Configure { folder, name, listen, public_host, witness, quorum, relay } => {
             let witnesses = witness.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
             let settings = Settings {
-                name,
+                name: named(&folder, name)?,
                 listen: listen.to_string(),
                 public_hosts: public_host,
                 witnesses,
@@ -47,7 +50,7 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
             Ok(Exit::Success)
         }
         AuthorityCommand::IssueService { folder, name, service, into } => {
-            issue_service(&folder, &name, &service, &into)?;
+            issue_service(&folder, &named(&folder, name)?, &service, &into)?;
             console.result(
                 &json!({ "service": service, "folder": into }),
                 format!("{service} is certified in {}", into.display()),
@@ -55,19 +58,44 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
             Ok(Exit::Success)
         }
         AuthorityCommand::EnrolHospital { folder, name, requests, mailbox } => {
-            let id = enrol_hospital(&folder, &name, &requests, &mailbox).await?;
+            let id = enrol_hospital(&folder, &named(&folder, name)?, &requests, &mailbox).await?;
             console.result(&json!({ "hospital": id, "mailbox": mailbox }), format!("{id} is certified and enrolled"));
             Ok(Exit::Success)
         }
+        AuthorityCommand::SuspendHospital(one) => standing::suspend(&one, console).await,
+        AuthorityCommand::ResumeHospital(one) => standing::resume(&one, console).await,
+        AuthorityCommand::RevokeHospital(one) => standing::revoke(&one, console).await,
         AuthorityCommand::Crl { folder, name, revoke } => {
-            let (number, revoked) = renew_crl(&folder, &name, &revoke)?;
+            let (number, revoked) = renew_crl(&folder, &named(&folder, name)?, &revoke)?;
             let line =
                 format!("revocation list {number} names {revoked} certificates; the running server serves it at once");
             console.result(&json!({ "number": number, "revoked": revoked }), line);
             Ok(Exit::Success)
         }
+        AuthorityCommand::Renew(args) => renew::run(&args, console).await,
+        AuthorityCommand::Status { folder } => status::run(&folder, console).await,
+        AuthorityCommand::Log(args) => log::run(&args, console).await,
+        AuthorityCommand::Inspect(args) => inspect::run(&args, console).await,
+        AuthorityCommand::Network { folder, out, relay } => network(&folder, &out, relay, console).await,
+        AuthorityCommand::Backup { folder, to, with_desk } => backup(&folder, &to, with_desk, console).await,
         AuthorityCommand::Serve(args) => serve(&args).await,
     }
+}
+
+/// The authority's name: given, or as its own certificates say it.
+fn named(folder: &Path, name: Option<String>) -> Result<String, Failure> {
+    match name {
+        Some(name) => Ok(name),
+        None => desk::authority_name(&Folder::new(folder), now()).map_err(|e| {
+            ceremony_failure(e)
+                .hint("run this in the authority's folder or name it; `waybill authority init` makes one")
+        }),
+    }
+}
+
+/// The door to the running authority of a folder.
+fn admin(folder: &Path) -> Admin {
+    Admin::new(folder.join("data/admin.sock"))
 }
 
 fn ceremony_failure(error: CeremonyError) -> Failure {
@@ -214,72 +242,83 @@ pub async fn enrol_hospital(folder: &Path, name: &str, requests: &Path, mailbox:
     Ok(made.name)
 }
 
-/// What was revoked so far.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct RevokedList {
-    number: u64,
-    certificates: Vec<RevokedEntry>,
-}
-
-/// One revoked certificate.
-#[derive(Debug, Serialize, Deserialize)]
-struct RevokedEntry {
-    serial: String,
-    since: u64,
-}
-
 /// Signs a fresh revocation list that also names the given certificates; gives its number and how many it names.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn renew_crl(folder: &Path, name: &str, revoke: &[PathBuf]) -> Result<(u64, usize), Failure> {
-    let file = folder.join(REVOKED);
-    let mut list = read_revoked(&file)?;
-    let anchor = verify::read_root(&Folder::new(folder).root_certificate())?;
+    let place = Folder::new(folder);
+    let anchor = desk::anchor(&place).map_err(ceremony_failure)?;
+    let mut serials = Vec::new();
     for path in revoke {
-        let serial = serial_of(&anchor, path)?;
-        if !list.certificates.iter().any(|known| known.serial == serial) {
-            list.certificates.push(RevokedEntry { serial, since: now() });
+        let text = files::read(path).map_err(|e| Failure::environment("a certificate cannot be read", e))?;
+        let leaf = read_leaf(&Native, &anchor, &text, now());
+        serials.push(leaf.map(|leaf| leaf.serial).ok_or_else(|| {
+            Failure::usage(format!(
+                "{} is not a certificate chain of this authority that is still good",
+                path.display()
+            ))
+        })?);
+    }
+    let desk = Desk::open(&place, name, &Native).map_err(ceremony_failure)?;
+    desk.renew_crl(&serials, now()).map_err(ceremony_failure)
+}
+
+/// Writes the file that tells hospitals and wallets whom to believe.
+async fn network(folder: &Path, out: &Path, relay: Option<String>, console: &Console) -> Result<Exit, Failure> {
+    let (config, url, log) = log::public_view(folder).await?;
+    let first = config.authority.relays.first().map(|url| url.trim_start_matches("https://").trim_end_matches('/'));
+    let relay = relay.or_else(|| first.map(str::to_owned)).unwrap_or_default();
+    let root = files::read_certificate(&config.server.root);
+    let root = root.map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+    let file = NetworkFile {
+        name: config.authority.name.clone(),
+        url,
+        mailbox: None,
+        relay,
+        log,
+        witnesses: config.authority.witnesses.iter().map(|witness| witness.key.clone()).collect(),
+        quorum: config.authority.quorum,
+        root: NetworkFile::root_to_pem(&root)?,
+    };
+    file.write(out)?;
+    let fingerprint = file.fingerprint()?;
+    console.say(format!("wrote {}; whoever takes it compares this, in person:\n  {fingerprint}", out.display()));
+    console.json(&json!({ "network": out, "fingerprint": fingerprint }));
+    Ok(Exit::Success)
+}
+
+/// Copies the running authority's data, its online keys, public files and configuration.
+async fn backup(folder: &Path, to: &Path, with_desk: bool, console: &Console) -> Result<Exit, Failure> {
+    let cannot = |e| Failure::environment(format!("the backup in {} was not made", to.display()), e);
+    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::usage(format!("{} is not empty", to.display())).hint("name a new folder"));
+    }
+    files::make_folder(to).map_err(|e| Failure::environment("the backup's folder cannot be made", e))?;
+    let data = fs::canonicalize(to).map_err(cannot)?.join("data");
+    let made: waybill_server::authority::operator::BackupMade =
+        admin(folder).post("/backup", &json!({ "to": data })).await?;
+    for file in [CONFIG, "root.pem", "crl.pem"] {
+        copy(&folder.join(file), &to.join(file))?;
+    }
+    let parts: &[&str] =
+        if with_desk { &["online", "issuing", "issuing/intents", "issuing/issued"] } else { &["online"] };
+    for part in parts {
+        files::make_folder(&to.join(part)).map_err(|e| Failure::environment("the backup was not made", e))?;
+        for entry in fs::read_dir(folder.join(part)).map_err(cannot)? {
+            let entry = entry.map_err(cannot)?;
+            if entry.file_type().map_err(cannot)?.is_file() {
+                // The copy has the permissions of the file: private stays private.
+                copy(&entry.path(), &to.join(part).join(entry.file_name()))?;
+            }
         }
     }
-    list.number += 1;
-    let revoked = list.certificates.iter().map(to_revoked).collect::<Result<Vec<_>, _>>()?;
-    let text = serde_json::to_vec_pretty(&list).expect("numbers and hex are JSON");
-    // First the intent, then the signature: a number is never used twice.
-    files::write_public(&file, &text)
-        .map_err(|e| Failure::environment("the list of revoked certificates cannot be written", e))?;
-    let desk = Desk::open(&Folder::new(folder), name, &Native).map_err(ceremony_failure)?;
-    desk.renew_crl(&revoked, list.number, now()).map_err(ceremony_failure)?;
-    Ok((list.number, revoked.len()))
-}
-
-/// The serial number of one of our own certificates, whatever it is for.
-fn serial_of(anchor: &TrustAnchor, path: &Path) -> Result<String, Failure> {
-    let text = files::read(path).map_err(|e| Failure::environment("a certificate cannot be read", e))?;
-    let refused = || Failure::usage(format!("{} is not a certificate chain of this authority", path.display()));
-    let chain = chain_from_pem(&text).map_err(|_| refused())?;
-    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    let profiles = [Profile::HospitalTls, Profile::HospitalSigning, Profile::ServiceTls, Profile::ProofSigning];
-    let verified =
-        profiles.into_iter().find_map(|profile| verify_chain_offline(&Native, anchor, &chain, profile, now()).ok());
-    verified.map(|certificate| hex::encode(certificate.serial.0)).ok_or_else(refused)
-}
-
-fn to_revoked(entry: &RevokedEntry) -> Result<Revoked, Failure> {
-    let serial = hex::decode(&entry.serial).ok().and_then(|bytes| bytes.try_into().ok());
-    let serial = serial
-        .ok_or_else(|| Failure::failed("the list of revoked certificates holds something else than serial numbers"))?;
-    Ok(Revoked { serial: Serial(serial), at: entry.since })
-}
-
-fn read_revoked(file: &Path) -> Result<RevokedList, Failure> {
-    if !file.exists() {
-        // `init` signed number 1.
-        return Ok(RevokedList { number: 1, certificates: Vec::new() });
-    }
-    let text =
-        files::read(file).map_err(|e| Failure::environment("the list of revoked certificates cannot be read", e))?;
-    serde_json::from_slice(&text).map_err(|e| Failure::environment(format!("{} does not read back", file.display()), e))
+    console.say(format!("The backup in {} holds {} leaves and {} objects.", to.display(), made.leaves, made.objects));
+    console.say(
+        "It holds private keys: keep it as they are kept. It can be served only while no witness has seen more leaves.",
+    );
+    console.json(&json!({ "folder": to, "leaves": made.leaves, "objects": made.objects, "with_desk": with_desk }));
+    Ok(Exit::Success)
 }
 
 async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {

@@ -1,9 +1,10 @@
-//! What a hospital's staff does.
+//! What is done at a hospital: set up, run, load and export here; what its staff decides in [`staff`].
+
+mod staff;
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
-use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use waybill_crypto::native::Native;
 use waybill_protocol::ids::Timestamp;
@@ -14,13 +15,13 @@ use waybill_server::clock::{Clock as _, SystemClock};
 use waybill_server::files;
 use waybill_server::hospital::{self, HospitalConfig, HospitalServer, key_change};
 use waybill_server::mailbox::{MailboxId, MailboxUrl};
-use waybill_wallet::{enrolment_text, qr_terminal};
 
 use crate::admin::{Admin, member};
 use crate::args::{AtHospital, HospitalCommand, ServeArgs};
 use crate::authority::{copy, write_config};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
+use crate::network_file::NetworkFile;
 use crate::inputs;
 use crate::serve::{self, announce, start_failure};
 
@@ -35,9 +36,37 @@ const MAX_ENROLMENT_BYTES: usize = 4096;
 /// [`Failure`].
 pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Failure> {
     match command {
-        HospitalCommand::Init { folder, name, relay, authority, authority_name, root, log, witness, quorum } => {
-            let settings = Settings { name, relay, authority, authority_name, log, witnesses: witness, quorum };
-            let mailbox = init(&folder, &settings, &root)?;
+        HospitalCommand::Init {
+            folder,
+            name,
+            network,
+            relay,
+            authority,
+            authority_name,
+            root,
+            log,
+            witness,
+            quorum,
+        } => {
+            let (settings, root) = match network {
+                Some(file) => Settings::of_network(name, &NetworkFile::read(&file)?, relay, quorum),
+                None => {
+                    let root = root.unwrap_or_default();
+                    let pem = files::read(&root)
+                        .map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+                    let settings = Settings {
+                        name,
+                        relay: relay.unwrap_or_default(),
+                        authority: authority.unwrap_or_default(),
+                        authority_name: authority_name.unwrap_or_default(),
+                        log: log.unwrap_or_default(),
+                        witnesses: witness,
+                        quorum: quorum.unwrap_or(1),
+                    };
+                    (settings, String::from_utf8_lossy(&pem).into_owned())
+                }
+            };
+            let mailbox = init_with_root(&folder, &settings, &root)?;
             console.say(format!("Keys and requests are in {}. For the authority:", folder.join("keys").display()));
             console.say(format!("  tls.csr, signing.csr\n  mailbox {mailbox}"));
             console.json(&json!({ "name": settings.name, "requests": folder.join("keys"), "mailbox": mailbox }));
@@ -60,42 +89,30 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
         }
         HospitalCommand::Serve(args) => serve(&args).await,
         HospitalCommand::ImportRecord { at, paths, context } => import(&at, &paths, context, console).await,
-        HospitalCommand::ExportRecord { at, patient, filed_from, out } => {
-            let out =
-                std::path::absolute(&out).map_err(|e| Failure::usage("the file's name is no path").caused_by(e))?;
-            let lines = export(&at.admin(), &patient, filed_from.as_deref(), &out).await?;
+        HospitalCommand::ExportRecord { at, patient, filed_from, made_here, out } => {
+            let out = absolute(&out)?;
+            let lines = if made_here {
+                staff::export_made_here(&at.admin(), &patient, &out).await?
+            } else {
+                export(&at.admin(), &patient, filed_from.as_deref(), &out).await?
+            };
             console
                 .result(&json!({ "resources": lines, "file": out }), format!("{lines} resources in {}", out.display()));
             Ok(Exit::Success)
         }
-        HospitalCommand::EnrolPatient { at, patient, relation } => {
-            enrol_patient(&at, &patient, &relation, console).await
-        }
-        HospitalCommand::Cases { at } => cases(&at, console).await,
+        HospitalCommand::Preflight { folder } => staff::preflight(&folder, console).await,
         HospitalCommand::Patients { at } => {
             let patients = patients(&at.admin()).await?;
             console.result(&patients, patients.join("\n"));
             Ok(Exit::Success)
         }
-        HospitalCommand::Case { at, proof } => {
-            let case: Value = at.admin().read(&format!("/cases/{}", checked(&proof)?)).await?;
-            console.json(&case);
-            console.say(describe(&case));
-            Ok(Exit::Success)
-        }
-        HospitalCommand::Refuse { at, proof } => {
-            let proof = checked(&proof)?;
-            at.admin().post::<Value>(&format!("/cases/{proof}/refuse"), &json!({})).await?;
-            console.result(&json!({ "refused": proof }), format!("case {proof} is refused"));
-            Ok(Exit::Success)
-        }
-        HospitalCommand::Approve { at, proof } => {
-            let proof = checked(&proof)?;
-            at.admin().post::<Value>(&format!("/cases/{proof}/approve"), &json!({})).await?;
-            console.result(&json!({ "approved": proof }), format!("case {proof} is released"));
-            Ok(Exit::Success)
-        }
+        command => staff::run(command, console).await,
     }
+}
+
+/// A path as the server sees it.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::usage("the name is no path").caused_by(e))
 }
 
 /// A case's id goes into a path, so it must be what it should be.
@@ -127,14 +144,41 @@ pub struct Settings {
     pub quorum: usize,
 }
 
+impl Settings {
+    /// What a network file says, with the root certificate in PEM.
+    fn of_network(
+        name: String,
+        network: &NetworkFile,
+        relay: Option<String>,
+        quorum: Option<usize>,
+    ) -> (Self, String) {
+        let settings = Self {
+            name,
+            relay: relay.unwrap_or_else(|| network.relay.clone()),
+            authority: network.url.clone(),
+            authority_name: network.name.clone(),
+            log: network.log.clone(),
+            witnesses: network.witnesses.clone(),
+            quorum: quorum.unwrap_or(network.quorum),
+        };
+        (settings, network.root.clone())
+    }
+}
+
 /// Makes keys, requests and hospital.toml; gives the mailbox' URL.
 ///
 /// # Errors
 /// [`Failure`]; no existing key is overwritten.
 pub fn init(folder: &Path, settings: &Settings, root: &Path) -> Result<String, Failure> {
+    let pem = files::read(root).map_err(|e| Failure::environment("the root certificate cannot be read", e))?;
+    init_with_root(folder, settings, &String::from_utf8_lossy(&pem))
+}
+
+fn init_with_root(folder: &Path, settings: &Settings, root: &str) -> Result<String, Failure> {
     let keys = folder.join("keys");
     hospital::init(&keys, &settings.name, &Native).map_err(start_failure)?;
-    copy(root, &keys.join("root.pem"))?;
+    files::write_public(&keys.join("root.pem"), root.as_bytes())
+        .map_err(|e| Failure::environment("the root certificate cannot be written", e))?;
     let key = files::read_signing_key(&keys.join("mailbox.key"))
         .map_err(|e| Failure::environment("the mailbox key cannot be read", e))?;
     let mailbox = MailboxUrl::new(&settings.relay, MailboxId::of(key.public()));
@@ -206,10 +250,13 @@ pub fn enrol(folder: &Path, certificates: &Path) -> Result<(), Failure> {
 }
 
 impl AtHospital {
-    /// The hospital's admin socket, in the role asked for.
+    /// The hospital's admin socket, in the role and for the person asked for.
     fn admin(&self) -> Admin {
         let role = self.role.and_then(|role| role.to_possible_value()).map(|role| role.get_name().to_owned());
-        Admin::new(self.folder.join("data/admin.sock")).acting(role)
+        // A hospital that cannot be configured cannot run either: then the usual place says that nobody listens.
+        let config = waybill_server::config::load::<HospitalConfig>(&self.folder.join(CONFIG));
+        let socket = config.map_or_else(|_| self.folder.join("data/admin.sock"), |config| config.admin_socket());
+        Admin::new(socket).acting(role).for_user(self.user.clone())
     }
 }
 
@@ -224,15 +271,6 @@ async fn patients(admin: &Admin) -> Result<Vec<String>, Failure> {
         }
         all.extend(page);
     }
-}
-
-/// A case without the long states of its digests, which are for machines.
-fn describe(case: &Value) -> String {
-    let mut case = case.clone();
-    if let Some(manifest) = case.get_mut("manifest").and_then(Value::as_object_mut) {
-        manifest.retain(|name, _| !name.ends_with("_state"));
-    }
-    serde_json::to_string_pretty(&case).expect("what was read as JSON is JSON")
 }
 
 async fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
@@ -294,36 +332,4 @@ pub async fn enrolment_code(admin: &Admin, local: &str, relation: &str) -> Resul
     let text = member(&answer, "enrolment").as_str().unwrap_or_default();
     let decoded = hex::decode(text).ok().and_then(|bytes| from_cbor("enrolment", &bytes, MAX_ENROLMENT_BYTES).ok());
     decoded.ok_or_else(|| Failure::failed("the hospital's enrolment code does not read back"))
-}
-
-async fn enrol_patient(at: &AtHospital, patient: &str, relation: &str, console: &Console) -> Result<Exit, Failure> {
-    let enrolment = enrolment_code(&at.admin(), patient, relation).await?;
-    let text = enrolment_text(&enrolment);
-    if let Ok(qr) = qr_terminal(&text) {
-        console.say(qr);
-    }
-    console.say(&text);
-    console.say("Good once, for an hour. Hand it over in person: whoever holds it can register as this patient.");
-    console.json(&json!({ "code": text }));
-    Ok(Exit::Success)
-}
-
-async fn cases(at: &AtHospital, console: &Console) -> Result<Exit, Failure> {
-    let admin = at.admin();
-    let list: Vec<Value> = admin.read("/cases").await?;
-    let mut detailed = Vec::with_capacity(list.len());
-    for entry in &list {
-        let proof = member(entry, "proof").as_str().unwrap_or_default().to_owned();
-        let mut case: Value = admin.read(&format!("/cases/{proof}")).await?;
-        case["proof"] = json!(proof);
-        detailed.push(case);
-    }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["case", "role", "counterpart", "state", "code"]);
-    for case in &detailed {
-        let text = |name: &str| member(case, name).as_str().unwrap_or("").to_owned();
-        table.add_row([text("proof"), text("role"), text("counterpart"), text("state"), text("code")]);
-    }
-    console.result(&detailed, table.to_string());
-    Ok(Exit::Success)
 }

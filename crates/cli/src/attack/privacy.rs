@@ -1,0 +1,254 @@
+//! Attacks on what must stay unknown: at the authority, on the wire, and after the case when lasting keys leak.
+
+use std::collections::BTreeSet;
+
+use futures::FutureExt as _;
+use waybill_crypto::backend::Backend as _;
+use waybill_crypto::keys::HpkeSecretKey;
+use waybill_crypto::native::Native;
+use waybill_protocol::messages::{DelegationBody, LodgementBody};
+use waybill_protocol::patient::Contact;
+use waybill_protocol::sealed::{SealPurpose, SealedBytes};
+use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+use waybill_record::hides::Hides;
+use waybill_record::scope::Scope;
+use waybill_server::files;
+use waybill_server::hospital::onetime::OneTimeKeys;
+
+use super::asking::set;
+use super::hands::destination::{open_key, read_chunks, size_bytes};
+use super::hands::source::{lodgement, pack_lodgement, pack_manifest};
+use super::hands::{Ask, Authority, Case, Patient, Shipment};
+use super::outcome::{Attack, Finding, Seen, Try};
+use super::scene::{OrFail as _, Scene};
+use crate::failure::Failure;
+
+/// The attacks of this file.
+pub const TABLE: &[Attack] = &[
+    Attack {
+        name: "linked-delegations",
+        what: "looking for a value that two delegations of one patient share, and another patient's does not",
+        attacker: "the authority with everything that was ever posted to it",
+        stopped_by: "a fresh delegation key, fresh openings, a fresh reply key, no account (3.5, 5.2)",
+        tries: &[Try::new("every 16 bytes of both delegations, vouchers and proofs", "search", "nothing-shared")],
+        run: |scene| linked(scene).boxed_local(),
+    },
+    Attack {
+        name: "lasting-keys-leak",
+        what: "every lasting key leaks after the case: what was recorded on the wire is tried with all of them",
+        attacker: "whoever recorded everything, and later holds all keys of A, B, authority and wallet",
+        stopped_by: "the session key is used once and destroyed (5.4; 8)",
+        tries: &[
+            Try::new("the recorded manifest", "recording", "does-not-open"),
+            Try::new("the recorded record key", "recording", "does-not-open"),
+        ],
+        run: |scene| lasting_keys(scene).boxed_local(),
+    },
+    Attack {
+        name: "lodgement-overheard",
+        what: "B reads the lodgement on its way to the authority, to have the key without a receipt",
+        attacker: "hospital B with its one-time key, listening before the authority",
+        stopped_by: "the outer seal to the authority's lodgement key (5.6)",
+        tries: &[Try::new("the lodgement under B's one-time key", "recording", "does-not-open")],
+        run: |scene| overheard(scene).boxed_local(),
+    },
+    Attack {
+        name: "directory-instead-of-pins",
+        what: "the authority's directory sends B's request to the attacker, who answers as A",
+        attacker: "the authority with its registry, its issuing key and false keys for A",
+        stopped_by: "claim and consent are sealed to A's pinned key, the manifest is verified under it (3.4; 6.2)",
+        tries: &[
+            Try::new("the consent under every key of the authority's", "recording", "does-not-open"),
+            Try::new("the identity claim under every key of the authority's", "recording", "does-not-open"),
+            Try::new("an answer under false keys of A's name", "hospital-b", "manifest-invalid"),
+        ],
+        run: |scene| directory(scene).boxed_local(),
+    },
+];
+
+/// Every run of 16 bytes.
+fn windows(bytes: &[u8]) -> BTreeSet<&[u8]> {
+    bytes.windows(16).collect()
+}
+
+/// What the authority sees of a case.
+fn at_authority(case: &Case) -> Vec<u8> {
+    let body: &DelegationBody = case.body.as_ref().expect("the case was delegated");
+    // The log's own nonces and hashes are the authority's, not the patient's.
+    [to_cbor(body), case.proof().proof.as_bytes().to_vec()].concat()
+}
+
+/// Bytes that two cases share and a third one, another patient's, does not.
+fn shared(one: &[u8], two: &[u8], other: &[u8]) -> usize {
+    let (second, third) = (windows(two), windows(other));
+    windows(one).into_iter().filter(|window| second.contains(window) && !third.contains(window)).count()
+}
+
+async fn linked(scene: &mut Scene) -> Result<Finding, Failure> {
+    let (p, q) = (Patient::register(scene).await?, Patient::register(scene).await?);
+    let one = p.delegate_all(scene).await?;
+    let two = p.delegate_all(scene).await?;
+    let other = q.delegate_all(scene).await?;
+    let found = shared(&at_authority(&one), &at_authority(&two), &at_authority(&other));
+    let seen = if found == 0 {
+        Seen::refused("search", "nothing-shared", "posted messages")
+    } else {
+        Seen::Passed(format!("{found} runs of 16 bytes are shared"))
+    };
+    // The control: a wallet with a lasting reply key, or a lasting account key, would be found.
+    let mut found_in_broken = true;
+    for number in 0..2 {
+        let mut lasting = p.draft(Scope::full(), Hides::default());
+        if number == 0 {
+            lasting.terms.reply_key = one.terms.reply_key;
+            lasting.reply_key = HpkeSecretKey::from_bytes(&one.reply_key.to_bytes());
+        } else {
+            lasting.terms.revocation_key = one.terms.revocation_key.clone();
+        }
+        let voucher = p.vouch(scene, &lasting).await?;
+        super::hands::patient::obtain(scene, &mut lasting, voucher).await?;
+        found_in_broken &= shared(&at_authority(&one), &at_authority(&lasting), &at_authority(&other)) > 0;
+    }
+    Ok(Finding::new(vec![seen], 0, found_in_broken, "a reply key or account key that is used twice is found"))
+}
+
+/// Every lasting key that opens anything, of everybody.
+fn lasting(scene: &Scene, patient: &Patient) -> Result<Vec<HpkeSecretKey>, Failure> {
+    let consent = |hospital: &str| files::read_hpke_key(&scene.folder(hospital).join("keys/consent.key"));
+    let wallet = |contact: &Contact| patient.root.reply_key(contact.hospital.as_str(), 0);
+    Ok(vec![
+        consent("hospital-a").or_fail("no key")?,
+        consent("hospital-b").or_fail("no key")?,
+        Authority::take(scene)?.keys.lodgement,
+        wallet(&patient.a),
+        wallet(&patient.b),
+    ])
+}
+
+const PURPOSES: [SealPurpose; 5] = [
+    SealPurpose::Manifest,
+    SealPurpose::RecordKey,
+    SealPurpose::KeyLodgement,
+    SealPurpose::Consent,
+    SealPurpose::IdentityClaim,
+];
+
+/// Whether any of the keys opens a sealed message under any purpose and any of the bindings.
+fn opens(sealed: &SealedBytes, keys: &[HpkeSecretKey], bindings: &[&[u8]]) -> bool {
+    keys.iter().any(|key| {
+        PURPOSES.iter().any(|purpose| bindings.iter().any(|bound| sealed.open(&Native, key, *purpose, bound).is_ok()))
+    })
+}
+
+fn closed(opened: bool, what: &str) -> Seen {
+    if opened {
+        Seen::Passed(format!("{what} opens"))
+    } else {
+        Seen::refused("recording", "does-not-open", "trying every key")
+    }
+}
+
+async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
+    let (patient, case, mut b) = set(scene).await?;
+    let (session, manifest) = b.ask(scene, Ask::honest(&b, &patient, &case)?).await?;
+    let recorded = waybill_protocol::messages::ManifestPlain {
+        manifest: manifest.signed.clone(),
+        chain: b.identity.chain.clone(),
+    };
+    // The manifest as it lay in the mailbox, and the record key as the authority released it.
+    let sealed = super::hands::patient::seal(
+        session.secret.public(),
+        SealPurpose::Manifest,
+        session.id.as_bytes(),
+        &to_cbor(&recorded),
+    )?;
+    let chunks = b.chunks(scene, &manifest.said).await?;
+    let release = b.sign_for(scene, &session, manifest.id).await?;
+    let lodged = release.lodgement.parse().or_fail("no lodgement")?.peek().sealed_key.clone();
+    let keys = lasting(scene, &patient)?;
+    let bindings: [&[u8]; 3] = [session.id.as_bytes(), manifest.id.as_bytes(), session.proof.as_bytes()];
+    let seen = vec![
+        closed(opens(&sealed, &keys, &bindings), "the manifest"),
+        closed(opens(&lodged, &keys, &bindings), "the record key"),
+    ];
+    // The control: what was recorded is all that is needed, with the one-time key.
+    let key = open_key(&lodged, &session.secret, manifest.id).or_fail("the recording is not complete")?;
+    let whole = read_chunks(&key, &session.id, &chunks).is_some_and(|record| size_bytes(&record) > 0);
+    // And the process destroys its own one-time key with the end of the case.
+    scene.servant("hospital-b").restart()?;
+    let (_, filed) = patient.migrate(scene).await?;
+    let mut gone = false;
+    for _ in 0..400 {
+        let left = std::fs::read_dir(scene.folder("hospital-b").join("one-time")).map_or(0, Iterator::count);
+        gone = left == 0;
+        if gone {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Ok(Finding::new(seen, 0, whole && filed && gone, "the one-time key opens the recording, and B destroys its own"))
+}
+
+async fn overheard(scene: &mut Scene) -> Result<Finding, Failure> {
+    let (patient, a, asked) = super::sending::set(scene, Scope::full()).await?;
+    let shipment = Shipment::of(&asked, &patient.sample.lines)?;
+    let (hm, _) = pack_manifest(shipment.manifest.clone(), &a.identity.signing, &a.identity.chain, &asked)?;
+    let hm_sent = a.send(scene, &asked, &shipment).await?;
+    let signed =
+        waybill_protocol::signed::Signed::sign(&Native, &a.identity.signing, lodgement(&asked, hm, &shipment.key)?);
+    let parcel = pack_lodgement(scene, asked.proof, signed.bytes()).await?;
+    let body: LodgementBody =
+        Parcel::parse(&parcel).or_fail("no parcel")?.open(Kind::KeyLodgement, "lodgement").or_fail("no lodgement")?;
+    // B's own one-time key, from the folder in which it keeps it.
+    let one_time = OneTimeKeys::open(&scene.folder("hospital-b").join("one-time")).or_fail("no one-time keys")?;
+    let secret = one_time.find(&asked.session.0).or_fail("no one-time key")?.or_fail("B has no one-time key")?;
+    let bindings: [&[u8]; 3] = [asked.session.as_bytes(), hm.as_bytes(), asked.proof.as_bytes()];
+    let keys = [secret];
+    let seen = vec![closed(opens(&body.sealed, &keys, &bindings), "the lodgement")];
+    // The control: without the outer seal it would open.
+    let inner = lodgement(&asked, hm, &shipment.key)?.sealed_key;
+    let control = opens(&inner, &keys, &bindings);
+    scene.post(&scene.address("authority")?, parcel).await?;
+    let view = scene.case("hospital-b", &asked.proof, |view| view.ended.is_some()).await?;
+    let filed = hm == hm_sent && view.and_then(|view| view.ended).as_deref() == Some("filed");
+    Ok(Finding::new(seen, 0, control && filed, "against its receipt B gets the very same lodgement"))
+}
+
+async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
+    let patient = Patient::register(scene).await?;
+    let case = patient.delegate_all(scene).await?;
+    let admin = scene.network.admin("authority");
+    let mut trap = scene.mailbox(Native.generate_signing_key()).await?;
+    let entry = |mailbox: String| serde_json::json!({ "id": patient.a.hospital.as_str(), "mailbox": mailbox, "standing": "active" });
+    admin.post::<serde_json::Value>("/hospitals", &entry(trap.url.to_string())).await?;
+    patient.present(scene, &case).await?;
+    let letter = trap.next(scene, super::scene::PATIENCE).await?.or_fail("B asks nobody")?;
+    let parcel = Parcel::parse(&letter).or_fail("no parcel")?;
+    let body: waybill_protocol::messages::TransferBody =
+        parcel.open(Kind::TransferRequest, "request").or_fail("no request")?;
+    let unverified = body.request.parse().or_fail("no request")?;
+    let request = unverified.peek().clone();
+    let (false_hpke, authority) = (Native.generate_hpke_key(), Authority::take(scene)?);
+    let keys = [false_hpke, authority.keys.lodgement.clone()];
+    let claim_bound = waybill_crypto::digest::sha256(&[request.proof.as_bytes(), &request.session_key.0]);
+    let bindings: [&[u8]; 2] = [patient.a.hospital.as_str().as_bytes(), claim_bound.as_bytes()];
+    let mut seen = vec![
+        closed(opens(&body.consent, &keys, &bindings), "the consent"),
+        closed(opens(&request.identity_claim, &keys, &bindings), "the identity claim"),
+    ];
+    // The control: A's own key opens both.
+    let own = [super::hands::identity(scene, "hospital-a")?.hpke];
+    let control = opens(&body.consent, &own, &bindings) && opens(&request.identity_claim, &own, &bindings);
+    let session = waybill_protocol::ids::SessionId(unverified.message_id().0);
+    let asked = super::hands::source::Asked { proof: request.proof, session, request, body };
+    let (impostor, chain) = authority.impostor(patient.a.hospital.as_str())?;
+    let shipment = Shipment::of(&asked, &patient.sample.lines[..1])?;
+    let (_, forged) = pack_manifest(shipment.manifest, &impostor, &chain, &asked)?;
+    seen.push(scene.try_post("hospital-b", forged).await?);
+    // The attacker gives up and forwards what it caught.
+    let real = scene.address("hospital-a")?;
+    admin.post::<serde_json::Value>("/hospitals", &entry(real.to_string())).await?;
+    scene.post(&real, letter).await?;
+    let filed = scene.is_filed(&case.id()).await?;
+    Ok(Finding::new(seen, 0, control && filed, "A's own keys open the request, and the record is filed"))
+}

@@ -1,0 +1,151 @@
+//! Registrations and logins: what a wallet asks, answered for the patient whose key signed it.
+
+use waybill_crypto::keys::Thumb;
+use waybill_protocol::ids::{ProofId, Timestamp};
+use waybill_protocol::messages::{Disclosure, LoginOutcome, Purpose};
+use waybill_protocol::registrar::{EnrolmentCode, LocalPatient, LoginVerified};
+use waybill_protocol::rejection::{Code, Rejection};
+use waybill_protocol::sealed::SealedBytes;
+use waybill_protocol::wire::to_cbor;
+use waybill_record::types::ResourceType;
+use waybill_store::{Expect, Key, Op, Space};
+
+use super::{Engine, keys};
+use crate::hospital::audit::{self, Actor, AuditRow, event};
+use crate::party::ServiceError;
+use crate::shelf::MAX_PREVIEWED_HIDES;
+
+/// Entries of one page of the list of who looked.
+const MAX_DISCLOSURES: usize = 500;
+
+/// A login's nonce, filed under its minute so that old ones can be swept.
+fn nonce_row(minute: u64, nonce: &[u8; 16]) -> Key {
+    Key::build().number(minute).fixed(nonce).done()
+}
+
+impl Engine {
+    pub(super) async fn registration(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
+        let (own, opened) =
+            self.opened(|own| self.as_registrar("Registration", own, |r| r.open_registration(sealed)))?;
+        let code_key = Key::build().fixed(&opened.code_row().0).done();
+        let code: Option<(EnrolmentCode, u64)> = self.load(Space::Enrolment, &code_key, "enrolment code").await?;
+        let existing = self.registered(opened.pid()).await?;
+        let version = existing.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
+        let (registered, effects) = self.as_registrar("Registration", own, |r| {
+            r.handle_registration(&opened, code.as_ref().map(|(code, _)| code), existing.map(|(row, _)| row))
+        })?;
+        let code_version = code.map_or(Expect::Any, |(_, version)| Expect::Version(version));
+        let mut ops = vec![
+            Op::Delete { space: Space::Enrolment, key: code_key, expect: code_version },
+            Op::Put {
+                space: Space::Registration,
+                key: Key::build().fixed(opened.pid().as_bytes()).done(),
+                value: to_cbor(&registered),
+                expect: version,
+            },
+            keys::index_op(&registered.local, opened.pid()),
+        ];
+        ops.extend(self.audit(AuditRow::new(Actor::Patient, event::KEY_REGISTERED).of(&registered.local)));
+        self.commit("registered", &opened.code_row(), ops, effects).await
+    }
+
+    pub(super) async fn login(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
+        let (own, opened) = self.opened(|own| self.as_registrar("Login", own, |r| r.open_login(sealed)))?;
+        let nonce = opened.nonce_row();
+        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
+        let login = self.as_registrar("Login", own, |r| r.verify_login(opened, registered.as_ref()))?;
+        let minute = self.party.clock.now_seconds() / 60;
+        let nonce_op =
+            Op::Put { space: Space::Nonce, key: nonce_row(minute, &nonce.0), value: vec![1], expect: Expect::Absent };
+        if self.seen_recently(minute, &nonce.0).await? {
+            return Err(Rejection::from(Code::LoginReplayed).into());
+        }
+        let (outcome, action) = self.outcome(own, &login).await?;
+        let answer = self.as_registrar("LoginAnswer", own, |r| r.answer_login(&login, outcome))?;
+        let mut ops = vec![nonce_op];
+        if let Some(action) = action {
+            ops.extend(self.audit(AuditRow::new(Actor::Patient, action).of(login.local())));
+        }
+        match self.commit("login", &login.id().0, ops, vec![answer]).await {
+            Err(ServiceError::Raced) => Err(Rejection::from(Code::LoginReplayed).into()),
+            other => other,
+        }
+    }
+
+    /// What is answered, and how the audit trail calls it. Watching a case tells nothing of a record and is asked often, so it is not
+    /// written down.
+    async fn outcome(
+        &self,
+        own: Thumb,
+        login: &LoginVerified,
+    ) -> Result<(LoginOutcome, Option<&'static str>), ServiceError> {
+        let refused = |code| Ok((LoginOutcome::Refused { code }, None));
+        if let Some(refusal) = login.refusal() {
+            return Ok((refusal, None));
+        }
+        Ok(match login.purpose() {
+            Purpose::Voucher { .. } => {
+                (self.as_registrar("Voucher", own, |r| r.issue_voucher(login))?, Some(event::VOUCHED))
+            }
+            Purpose::Preview { hides, .. } if hides.len() > MAX_PREVIEWED_HIDES => return refused(Code::TooLarge),
+            Purpose::Preview { scope, hides } => {
+                let (now, largest) = (self.party.ctx().now, self.largest_stream_bytes);
+                let preview = self.shelf.preview(login.local(), scope, hides, now, largest).await?;
+                (LoginOutcome::Preview { preview }, Some(event::PREVIEWED))
+            }
+            Purpose::Items { resource_type, after } => {
+                let Some(of_type) = ResourceType::parse(resource_type) else { return refused(Code::Malformed) };
+                // What a key may not decide about it may not see.
+                let scope = &login.limits().scope;
+                let (items, more) = self.shelf.items(login.local(), scope, of_type, after.as_deref()).await?;
+                (LoginOutcome::Items { items, more }, Some(event::ITEMS_LISTED))
+            }
+            Purpose::Disclosures { after } => {
+                let (entries, more) = self.disclosures(login.local(), *after).await?;
+                (LoginOutcome::Disclosures { entries, more }, Some(event::DISCLOSURES_LISTED))
+            }
+            Purpose::Watch { proof } => (self.watch(login, proof).await?, None),
+        })
+    }
+
+    /// Who looked at a patient's record, numbered in the order in which they did, after a number; and whether there are more.
+    async fn disclosures(&self, patient: &LocalPatient, after: u64) -> Result<(Vec<Disclosure>, bool), ServiceError> {
+        let store = self.party.store.as_ref();
+        let rows = audit::read_numbered(store, patient, after, MAX_DISCLOSURES + 1).await?;
+        let more = rows.len() > MAX_DISCLOSURES;
+        let entry = |(number, row): (u64, AuditRow)| Disclosure {
+            number,
+            time: Timestamp(row.time_ms / 1000),
+            role: row.actor.role().to_owned(),
+            action: row.action,
+            case: row.case,
+            counterpart: row.counterpart,
+            outcome: row.outcome,
+        };
+        Ok((rows.into_iter().take(MAX_DISCLOSURES).map(entry).collect(), more))
+    }
+
+    /// Nonces are kept by minute for the whole login window, on both sides of it.
+    async fn seen_recently(&self, minute: u64, nonce: &[u8; 16]) -> Result<bool, ServiceError> {
+        let window = waybill_protocol::registrar::LOGIN_WINDOW_SECONDS / 60 * 2 + 1;
+        for earlier in minute.saturating_sub(window)..=minute {
+            if self.party.store.load(Space::Nonce, &nonce_row(earlier, nonce)).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn watch(&self, login: &LoginVerified, proof: &ProofId) -> Result<LoginOutcome, ServiceError> {
+        let found = match (self.source_case(proof).await?, self.destination_case(proof).await?) {
+            (Some((case, _)), _) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
+            (_, Some((case, _))) if &case.local == login.local() => Some((case.state.as_str(), case.code)),
+            // Somebody else's case looks like no case.
+            _ => None,
+        };
+        Ok(found.map_or(LoginOutcome::Refused { code: Code::UnknownCase }, |(state, code)| LoginOutcome::Watch {
+            state: state.to_owned(),
+            code,
+        }))
+    }
+}

@@ -1,0 +1,139 @@
+//! Registrations, logins and the keys that speak for a patient.
+
+use waybill_crypto::digest::sha256;
+use waybill_protocol::ids::Nonce;
+use waybill_protocol::messages::{Limits, LoginOutcome, Purpose, Relation};
+use waybill_protocol::patient::Enrolment;
+use waybill_protocol::registrar::EnrolmentCode;
+use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
+use waybill_record::hides::Hides;
+
+use super::common::{REPLY, Step, preview_all};
+use super::*;
+use crate::hospital::engine::{Attested, CodeWish};
+
+async fn ask(world: &World, house: &House, purpose: Purpose) -> LoginOutcome {
+    let (exchange, login) = world.patient().login(&world.a.contact, purpose, REPLY).unwrap();
+    house.engine.handle(&login).await.unwrap();
+    let mut sent = house.sent().await;
+    assert_eq!(sent.len(), 1);
+    let (to, _, answer) = sent.remove(0);
+    assert_eq!(to, "patient");
+    world.patient().read_login(&exchange, &world.a.contact, &answer).unwrap().outcome
+}
+
+#[tokio::test]
+async fn a_login_is_good_once() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let (_, login) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
+    house.engine.handle(&login).await.unwrap();
+    assert_eq!(house.sent().await.len(), 1);
+    assert_eq!(refused(house.engine.handle(&login).await), Code::LoginReplayed);
+    house.turn(world.now.plus(200));
+    assert_eq!(refused(house.engine.handle(&login).await), Code::LoginReplayed, "the next minutes, too");
+    assert!(house.sent().await.is_empty(), "nothing is answered twice");
+}
+
+#[tokio::test]
+async fn a_patient_is_told_what_is_held_what_can_be_hidden_and_who_looked() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let hides = Hides::parse(["Condition/none"]).unwrap();
+    let scope = waybill_record::scope::Scope::full();
+    let LoginOutcome::Preview { preview } = ask(&world, &house, Purpose::Preview { scope, hides }).await else {
+        panic!("a preview was asked for")
+    };
+    assert_eq!((preview.held[0].resource_type.as_str(), preview.held[0].count), ("Patient", 1));
+    assert_eq!(preview.offered, preview.held);
+    assert_eq!((preview.hidden[0].held, preview.hidden[0].mentioned_total), (false, 0));
+    assert!(preview.stream_bytes > preview.offered[0].size_bytes);
+    let items = Purpose::Items { resource_type: "Patient".into(), after: None };
+    let LoginOutcome::Items { items, more } = ask(&world, &house, items).await else { panic!("items were asked for") };
+    assert_eq!((items.len(), more, items[0].id.as_str()), (1, false, house.local.0.as_str()));
+    let after = Purpose::Items { resource_type: "Patient".into(), after: Some(house.local.0.clone()) };
+    assert!(matches!(ask(&world, &house, after).await, LoginOutcome::Items { items, .. } if items.is_empty()));
+    let nonsense = Purpose::Items { resource_type: "Nonsense".into(), after: None };
+    assert!(matches!(ask(&world, &house, nonsense).await, LoginOutcome::Refused { code: Code::Malformed }));
+    let LoginOutcome::Disclosures { entries, more } = ask(&world, &house, Purpose::Disclosures { after: 0 }).await
+    else {
+        panic!("disclosures were asked for")
+    };
+    let told: Vec<_> = entries.iter().map(|e| (e.number, e.role.as_str(), e.action.as_str())).collect();
+    assert_eq!(told, [(1, "patient", "previewed"), (2, "patient", "items-listed"), (3, "patient", "items-listed")]);
+    assert!(!more);
+    let LoginOutcome::Disclosures { entries, .. } = ask(&world, &house, Purpose::Disclosures { after: 2 }).await else {
+        panic!("disclosures were asked for")
+    };
+    assert_eq!(entries.iter().map(|e| e.number).collect::<Vec<_>>(), [3, 4]);
+}
+
+fn wish(house: &House, relation: Relation) -> CodeWish {
+    CodeWish { local: house.local.clone(), relation, limits: Limits::none(), key_expires: NOW.plus(1000) }
+}
+
+#[tokio::test]
+async fn an_attested_key_takes_two_members_of_staff_and_one_form() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let (form, other) = (sha256(&[b"a signed form"]), sha256(&[b"another form"]));
+    let half = house.engine.attest(&officer("anna"), wish(&house, Relation::RegistrarAttested), form).await.unwrap();
+    let Attested::Half(number) = half else { panic!("one is not two") };
+    for (who, form) in [("anna", form), ("berta", other)] {
+        let denied = house.engine.countersign(&officer(who), &number, form).await.map(drop);
+        assert_eq!(refused(denied), Code::CodeInvalid, "{who}");
+    }
+    let denied = house.actions().await.into_iter().filter(|(_, outcome)| outcome == "denied").count();
+    assert_eq!(denied, 2, "refusals are written down");
+    let whole = house.engine.countersign(&officer("berta"), &number, form).await.unwrap();
+    let Attested::Whole(code, _) = whole else { panic!("two are two") };
+    let again = house.engine.countersign(&officer("carla"), &number, form).await.map(drop);
+    assert_eq!(refused(again), Code::CodeInvalid, "an attestation is good once");
+    let identity = &world.a.identity;
+    let enrolment = Enrolment { hospital: identity.id.clone(), keys: identity.keys(), mailbox: "x".into(), code };
+    let (_, registration) = world.patient().register(&enrolment, 0, REPLY).unwrap();
+    house.engine.handle(&registration).await.unwrap();
+    let keys = house.engine.keys_of(&house.local).await.unwrap();
+    let attested = keys.iter().find_map(|view| view.key.attestation.clone()).expect("the key says who attested it");
+    assert_eq!((attested.form, attested.staff), (form, vec!["anna".to_owned(), "berta".to_owned()]));
+    assert_eq!(keys[0].key.expires, NOW.plus(1000));
+}
+
+#[tokio::test]
+async fn a_code_carries_its_limits_and_is_kept_as_a_hash() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let limits = Limits { scope: "types=Immunization".parse().unwrap(), destinations: vec![hospital("b.example")] };
+    let asked = CodeWish { limits: limits.clone(), ..wish(&house, Relation::Guardian) };
+    let (code, _) = house.engine.issue_code(&officer("anna"), asked).await.unwrap();
+    let rows = house.store.scan(Space::Enrolment, &Key::empty(), None, 10).await.unwrap();
+    let row: EnrolmentCode = from_cbor("code", &rows[0].1.value, MAX_PARCEL_BYTES).unwrap();
+    assert_eq!((row.limits, row.relation), (limits, Relation::Guardian));
+    let contains = |bytes: &[u8]| bytes.windows(16).any(|window| window == code.0);
+    assert!(!contains(&rows[0].1.value) && !contains(rows[0].0.as_bytes()), "the code itself is not stored");
+    let nobody = CodeWish { local: LocalPatient("nobody".into()), ..wish(&house, Relation::Guardian) };
+    assert!(house.engine.issue_code(&officer("anna"), nobody).await.is_err());
+    assert_eq!(Nonce(code.0), code);
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_stops_what_it_decided_and_speaks_no_more() {
+    let mut world = World::new();
+    let (redeeming, lodged) = (world.migrate(1, Step::Redeeming), world.migrate(2, Step::Lodged));
+    let house = House::new(&world, &world.a).await;
+    house.put_source(&redeeming.source()).await;
+    house.put_source(&lodged.source()).await;
+    let outcome = house.engine.withdraw_keys(&officer("anna"), &house.local, None, "stolen").await;
+    let (keys, stopped) = outcome.unwrap();
+    assert_eq!((keys, stopped.len()), (1, 2));
+    let (case, _) = house.engine.source_case(&redeeming.proof.id()).await.unwrap().unwrap();
+    assert_eq!((case.state.as_str(), case.code), ("refused", Some(Code::StoppedByStaff)));
+    let sent = house.kinds().await;
+    let revocations = sent.iter().filter(|(to, kind)| to == "authority" && *kind == Kind::Revocation).count();
+    assert_eq!(revocations, 2, "the authority is asked to stop both");
+    let (_, login) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
+    assert_eq!(refused(house.engine.handle(&login).await), Code::LoginRefused);
+    assert!(house.engine.keys_of(&house.local).await.unwrap().is_empty());
+    let (keys, _) = house.engine.withdraw_keys(&officer("anna"), &house.local, None, "again").await.unwrap();
+    assert_eq!(keys, 0);
+}
