@@ -12,3 +12,4 @@ mod orphans;
 mod patient;
 mod phoneless;
 mod scene;
+mod walkthrough;

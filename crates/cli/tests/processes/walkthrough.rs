@@ -64,7 +64,11 @@ impl Drop for Servers {
 fn shell(folder: &Path, command: &str) -> Command {
     let mut shell = Command::new("sh");
     let path = format!("{}:{}", program().parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
-    shell.args(["-c", command]).current_dir(folder).env("PATH", path).env("WAYBILL_PASSPHRASE", "correct horse battery");
+    shell
+        .args(["-c", command])
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("WAYBILL_PASSPHRASE", "correct horse battery");
     shell
 }
 
