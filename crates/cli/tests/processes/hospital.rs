@@ -12,7 +12,7 @@ use waybill_cli::demo::person::{ANSWER, Person};
 use waybill_cli::demo::records::registration_of;
 use waybill_cli::hospital;
 use waybill_protocol::ids::{HospitalId, ProofId};
-use waybill_protocol::messages::EndState;
+use waybill_protocol::messages::{EndState, Purpose};
 use waybill_protocol::patient::Wish;
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
@@ -210,5 +210,42 @@ async fn staff_keeps_items_about_third_parties_back_and_stops_a_stolen_wallet() 
     assert_eq!((&withdrawn["withdrawn"], &withdrawn["stopped_cases"]), (&json!(1), &json!([proof])));
     let stopped = matches!(&received, Received::Refused { .. } | Received::Ended { state: EndState::Revoked, .. });
     assert!(stopped, "{received:?}");
+    network.stop();
+}
+
+/// A changes its keys while a case waits for its staff, who then lets the case go on.
+fn change_keys_and_release(mut network: Network, folder: PathBuf, a: String) -> Network {
+    let waiting = wait_for(&a, "awaiting-review", 1);
+    let settings = std::fs::read_to_string(folder.join("hospital-a/hospital.toml")).unwrap();
+    let mailbox = settings.lines().find_map(|line| line.strip_prefix("mailbox = ")).unwrap().trim_matches('"');
+    let made = run(&["hospital", "change-keys", &a]);
+    let (requests, desk) = (made["requests"].as_str().unwrap(), folder.join("authority"));
+    run(&["authority", "enrol-hospital", desk.to_str().unwrap(), "--requests", requests, "--mailbox", mailbox]);
+    run(&["hospital", "enrol", &a, "--certificates", requests]);
+    network.a.restart().unwrap();
+    run(&["hospital", "approve", &a, waiting["proof"].as_str().unwrap()]);
+    network
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_keys_in_mid_case_leaves_the_case_alone_and_reaches_the_wallet() {
+    let folder = tempfile::tempdir().unwrap();
+    let Scene { network, mut person, homes: [a, _], .. } = scene(folder.path()).await;
+    let keys = |person: &Person| person.wallet.contacts().iter().map(|c| c.keys.thumb()).collect::<Vec<_>>();
+    let before = keys(&person);
+    consent(&mut person).await;
+    let place = folder.path().to_owned();
+    let staff = tokio::task::spawn_blocking(move || change_keys_and_release(network, place, a));
+    let received = person.courier.next(&mut person.wallet, Duration::from_secs(600)).await.unwrap();
+    assert!(matches!(received, Received::Ended { state: EndState::Filed, .. }), "{received:?}");
+    let network = staff.await.unwrap();
+    assert_eq!(keys(&person), before, "nobody has told the wallet yet");
+    let purpose = Purpose::Preview { scope: Scope::full(), hides: Hides::default() };
+    person.wallet.ask(now(), &HospitalId::parse(HOSPITAL_A).unwrap(), purpose).unwrap();
+    let received = person.courier.next(&mut person.wallet, ANSWER).await.unwrap();
+    assert!(matches!(received, Received::Preview { .. }), "{received:?}");
+    let after = keys(&person);
+    assert_ne!(after[0], before[0], "the old key named the new one, and the wallet pinned it");
+    assert_eq!(after[1], before[1]);
     network.stop();
 }
