@@ -157,6 +157,48 @@ async fn standing_is_changed_and_certificates_are_renewed_and_revoked_by_command
     scene.network.stop();
 }
 
+/// Asks until it is so; a machine may be busy, but not for ever.
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..1200 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("it never came to this: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hospital_suspended_in_mid_case_gets_no_key_and_the_case_ends_refused() {
+    let scene = Scene::new(&["--resources", "12", "--attachments", "0"]).await;
+    let home = scene.network.folder().join("authority");
+    let desk = text(&home).to_owned();
+    let b = "hospital-b.example";
+    // A person at A has to compare the two patients: there the case waits for as long as this test needs.
+    scene.wallet("wallet", &["gender"]);
+    let (open, _) =
+        scene.ends("wallet", 1, &["migrate", "--from", "hospital-a", "--to", "hospital-b", "--yes", "--wait", "2s"]);
+    assert_eq!(open["outcome"], "open", "{open}");
+    let at_a = || scene.staff("hospital-a", &["cases", "HOME"])[0].clone();
+    until("A waits for its staff", || at_a()["state"] == "awaiting-review").await;
+    let proof = at_a()["proof"].as_str().unwrap().to_owned();
+
+    operator(&["suspend-hospital", b, "--folder", &desk]);
+    scene.staff("hospital-a", &["approve", "HOME", &proof]);
+    let log = scene.network.folder().join("logs/authority.log");
+    until("the authority refuses", || std::fs::read_to_string(&log).unwrap().contains("standing-lost")).await;
+    let cases = operator(&["status", &desk])["cases"].clone();
+    assert!(cases.get("key-released").is_none() && cases.get("filed").is_none(), "no key has gone: {cases}");
+
+    // Standing lost is final for this proof: the source says so, signed, and a resumed hospital needs a new delegation.
+    until("A has refused", || at_a()["code"] == "standing-lost").await;
+    operator(&["resume-hospital", b, "--folder", &desk]);
+    let (ended, _) = scene.ends("wallet", 1, &["watch", &proof[..8]]);
+    assert_eq!(ended["outcome"], "refused", "{ended}");
+    until("the authority has ended it", || operator(&["status", &desk])["cases"] == json!({ "refused": 1 })).await;
+    scene.network.stop();
+}
+
 /// A second patient, who exists at A and arrives at B.
 fn second_patient(scene: &Scene, record: &Path) {
     let loaded = scene.staff("hospital-a", &["import-record", "HOME", text(record)]);
