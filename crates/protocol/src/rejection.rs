@@ -189,7 +189,7 @@ catalogue! {
     90 IdentityMismatch "identity-mismatch" Identity false Destination ConsentRefused "The two hospitals' patients differ in name, birth date, sex or identifiers.";
     91 IdentityDoubt "identity-doubt" Identity false Source ConsentRefused "A person must compare the two patients before release.";
     92 ReviewOverdue "review-overdue" Identity false Source ConsentRefused "Nobody compared the two patients in time.";
-    93 StoppedByStaff "stopped-by-staff" Identity false Source ConsentRefused "The source's staff stopped the case.";
+    93 StoppedByStaff "stopped-by-staff" Identity false Source ConsentRefused "The staff of a hospital of the case stopped it.";
     100 GrantInvalid "grant-invalid" Redeem false Authority GrantInvalid "The grant does not answer this redemption.";
     101 ClockSkew "clock-skew" Redeem true Source ClockSkew "The clock here differs from the authority's by more than five minutes; set it.";
     102 StandingLost "standing-lost" Redeem false Authority StandingLost "A hospital of the case is no longer in good standing.";
