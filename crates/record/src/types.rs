@@ -154,6 +154,18 @@ pub const RESOURCE_TYPES: &[&str] = &[
     "VisionPrescription",
 ];
 
+/// Types whose absence can do harm: allergies, medications, alerts. Nobody should leave them behind without being asked twice.
+pub const SAFETY_TYPES: [&str; 8] = [
+    "AllergyIntolerance",
+    "Flag",
+    "Medication",
+    "MedicationAdministration",
+    "MedicationDispense",
+    "MedicationKnowledge",
+    "MedicationRequest",
+    "MedicationStatement",
+];
+
 /// The table's own copy of a type name, if R4 has it. Case matters, as in FHIR.
 #[must_use]
 pub fn resource_type(name: &str) -> Option<&'static str> {

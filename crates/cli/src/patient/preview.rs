@@ -10,7 +10,7 @@ use waybill_protocol::messages::{Item, KeptBack, Preview, Purpose};
 use waybill_protocol::rejection::Code;
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
-use waybill_record::types::ResourceType;
+use waybill_record::types::{ResourceType, SAFETY_TYPES};
 use waybill_wallet::Received;
 use waybill_wallet::summary::reason_in_words;
 
@@ -22,17 +22,6 @@ use crate::courier::now;
 use crate::failure::{Exit, Failure};
 use crate::when::moment;
 
-/// Types whose absence can do harm: allergies, medications, alerts.
-pub const SAFETY_TYPES: [&str; 8] = [
-    "AllergyIntolerance",
-    "Flag",
-    "Medication",
-    "MedicationAdministration",
-    "MedicationDispense",
-    "MedicationKnowledge",
-    "MedicationRequest",
-    "MedicationStatement",
-];
 /// How long the destination is asked for its limits.
 const BRIEFLY: Duration = Duration::from_secs(15);
 /// How many places a hidden item is shown to be mentioned in, for people; JSON has all that the hospital named.

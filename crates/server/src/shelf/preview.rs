@@ -9,14 +9,14 @@ use waybill_crypto::digest::sha256;
 use waybill_protocol::ids::{SessionId, Timestamp};
 use waybill_protocol::messages::{HiddenItem, Item, KeptBack, PendingItems, Preview, SafetyWarning, TypeCount};
 use waybill_protocol::registrar::LocalPatient;
-use waybill_record::facts::clinical_date_paths;
+use waybill_record::facts::{clinical_date_paths, facts};
 use waybill_record::frame::FrameMeter;
 use waybill_record::hides::Hides;
 use waybill_record::json::{self, Value};
 use waybill_record::loss::LossOutcome;
 use waybill_record::resource::{MAX_RESOURCE_BYTES, ResourceId, ResourceKey};
-use waybill_record::scope::Scope;
-use waybill_record::types::ResourceType;
+use waybill_record::scope::{self, Scope};
+use waybill_record::types::{ResourceType, SAFETY_TYPES};
 use waybill_store::{Batch, Expect, Space};
 
 use super::Shelf;
@@ -37,17 +37,6 @@ const MAX_MENTIONS_IN_ALL: usize = 1_000;
 /// Most hidden items that one preview tells about: each takes its line of the answer.
 pub const MAX_PREVIEWED_HIDES: usize = 2_000;
 
-/// What nobody should leave behind without being asked twice.
-const SAFETY: [&str; 8] = [
-    "AllergyIntolerance",
-    "Flag",
-    "Medication",
-    "MedicationAdministration",
-    "MedicationDispense",
-    "MedicationKnowledge",
-    "MedicationRequest",
-    "MedicationStatement",
-];
 /// Statuses that say that something is still to come.
 const PENDING: [&str; 18] = [
     "arrived",
@@ -89,18 +78,21 @@ impl Shelf {
     /// What a migration of this scope without these items would move, and what it would leave; `largest_bytes` is the largest record
     /// that the hospital takes or sends.
     ///
+    /// Security: of what lies outside `allowed`, the limits of the key that asks, nothing is told, not even that it is held.
+    ///
     /// # Errors
     /// [`ShelfError::NoSuchPatient`].
     pub async fn preview(
         &self,
         patient: &LocalPatient,
+        allowed: &Scope,
         scope: &Scope,
         hides: &Hides,
         now: Timestamp,
         largest_bytes: u64,
     ) -> Result<Preview, ShelfError> {
         let cut = Cut::travelling(patient.clone(), scope.clone(), hides.clone());
-        let (summary, previewer) = self.look(cut, now, Previewer::new(hides)).await?;
+        let (summary, previewer) = self.look(cut, now, Previewer::new(allowed, hides)).await?;
         Ok(previewer.finish(&summary, largest_bytes.min(MAX_RECORD_BYTES)))
     }
 
@@ -147,6 +139,8 @@ impl Shelf {
 
 /// Counts what a preview tells.
 struct Previewer {
+    /// What the key that asks may see.
+    allowed: Scope,
     hides: Hides,
     held: BTreeMap<ResourceType, (u64, u64)>,
     kept: BTreeMap<(ResourceType, String), u64>,
@@ -160,9 +154,10 @@ struct Previewer {
 }
 
 impl Previewer {
-    fn new(hides: &Hides) -> Self {
+    fn new(allowed: &Scope, hides: &Hides) -> Self {
         let hidden = hides.items().iter().map(|item| (item.clone(), (false, Vec::new(), 0))).collect();
         Self {
+            allowed: allowed.clone(),
             hides: hides.clone(),
             held: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -209,6 +204,12 @@ impl Previewer {
         }
     }
 
+    /// Whether the key that asks may see this at all; what cannot be read is nobody's but the patient's own.
+    fn may_tell(&self, body: Option<&[u8]>) -> bool {
+        let read = || body.and_then(|body| facts(body).ok());
+        self.allowed.is_full() || read().is_some_and(|facts| self.allowed.decide(&facts) == scope::Decision::InScope)
+    }
+
     fn travels(&mut self, key: &ResourceKey, held: &Held, body: &[u8]) {
         let version = held.version.as_deref().and_then(|version| ResourceId::parse(version).ok());
         self.meter.add(key, version.as_ref(), held.size_bytes);
@@ -234,6 +235,9 @@ impl Observer for Previewer {
         body: Option<&[u8]>,
         stays: Option<(LossOutcome, &str)>,
     ) {
+        if !self.may_tell(body) {
+            return;
+        }
         let entry = self.held.entry(key.resource_type).or_default();
         *entry = (entry.0 + 1, entry.1 + held.map_or(0, |held| held.size_bytes));
         // That the hospital itself keeps an item back is told as a number; whether it is one the patient names, is not.
@@ -244,7 +248,7 @@ impl Observer for Previewer {
         match (stays, held, body) {
             (Some((outcome, reason)), ..) => {
                 *self.kept.entry((key.resource_type, reason.to_owned())).or_default() += 1;
-                if outcome == LossOutcome::Withheld && SAFETY.contains(&key.resource_type.as_str()) {
+                if outcome == LossOutcome::Withheld && SAFETY_TYPES.contains(&key.resource_type.as_str()) {
                     *self.warnings.entry(key.resource_type).or_default() += 1;
                 }
             }

@@ -90,7 +90,8 @@ impl Engine {
             Purpose::Preview { hides, .. } if hides.len() > MAX_PREVIEWED_HIDES => return refused(Code::TooLarge),
             Purpose::Preview { scope, hides } => {
                 let (now, largest) = (self.party.ctx().now, self.largest_stream_bytes);
-                let preview = self.shelf.preview(login.local(), scope, hides, now, largest).await?;
+                let allowed = &login.limits().scope;
+                let preview = self.shelf.preview(login.local(), allowed, scope, hides, now, largest).await?;
                 (LoginOutcome::Preview { preview }, Some(event::PREVIEWED))
             }
             Purpose::Items { resource_type, after } => {

@@ -49,7 +49,7 @@ async fn a_preview_says_what_a_migration_then_does() {
     let (a, patient) = hospital().await;
     let scope = scope("types=!AllergyIntolerance;labels=*");
     let hides = Hides::parse(["Condition/c1", "Condition/none"]).unwrap();
-    let preview = a.shelf.preview(&patient, &scope, &hides, NOW, 1 << 40).await.unwrap();
+    let preview = a.shelf.preview(&patient, &Scope::full(), &scope, &hides, NOW, 1 << 40).await.unwrap();
     assert_eq!(preview.held.iter().map(|line| line.count).sum::<u64>(), 6);
     assert_eq!(preview.offered.iter().map(|line| line.count).sum::<u64>(), 4);
     let kept: Vec<_> = preview.kept.iter().map(|k| (k.resource_type.as_str(), k.reason.as_str(), k.count)).collect();
@@ -66,6 +66,21 @@ async fn a_preview_says_what_a_migration_then_does() {
     let frozen = a.shelf.freeze_scope(session("one"), patient.clone(), scope, hides, NOW).await.unwrap();
     assert_eq!((frozen.inventory, frozen.held), (preview.offered, 6));
     assert_eq!(a.stage("one").await.unwrap().stream_bytes, preview.stream_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_key_is_told_nothing_of_what_lies_outside_its_limits() {
+    let (a, patient) = hospital().await;
+    let limits = scope("types=Observation,DiagnosticReport,Condition;labels=*");
+    let asked = scope("types=Observation,DiagnosticReport;labels=*");
+    let hides = Hides::parse(["AllergyIntolerance/al", "Condition/c1"]).unwrap();
+    let preview = a.shelf.preview(&patient, &limits, &asked, &hides, NOW, 1).await.unwrap();
+    let held: Vec<_> = preview.held.iter().map(|line| (line.resource_type.as_str(), line.count)).collect();
+    assert_eq!(held, [("Condition", 2), ("DiagnosticReport", 1), ("Observation", 1)], "no allergy, no patient");
+    assert!(preview.kept.iter().all(|kept| kept.resource_type == "Condition"), "{:?}", preview.kept);
+    assert!(preview.warnings.is_empty(), "a warning would tell of the allergy");
+    let found: Vec<bool> = preview.hidden.iter().map(|hidden| hidden.held).collect();
+    assert_eq!(found, [false, true], "a guess outside the limits is not answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +114,7 @@ async fn what_the_source_keeps_back_is_told_as_a_number_and_is_not_in_the_digest
     assert!(told.items().0.is_empty(), "a number, not the item");
 
     let hides = Hides::parse(["Condition/c2"]).unwrap();
-    let preview = a.shelf.preview(&patient, &Scope::full(), &hides, NOW, 1).await.unwrap();
+    let preview = a.shelf.preview(&patient, &Scope::full(), &Scope::full(), &hides, NOW, 1).await.unwrap();
     assert!(!preview.hidden[0].held, "whether a patient's guess is right is not told");
     assert!(preview.kept.iter().any(|k| k.reason == WITHHELD_BY_SOURCE && k.count == 1));
     let conditions = ResourceType::parse("Condition").unwrap();
