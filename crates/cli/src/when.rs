@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waybill_protocol::ids::Timestamp;
-use waybill_record::dates::PartialDate;
+use waybill_record::dates::{Day, PartialDate};
 
 const DAY_SECONDS: u64 = 86_400;
 
@@ -47,17 +47,7 @@ pub fn moment(time: Timestamp) -> String {
 /// `2026-12-24`.
 #[must_use]
 pub fn day(time: Timestamp) -> String {
-    // Days are counted in years that begin in March, so that the leap day is the last of its year.
-    let days = i64::try_from(time.0 / DAY_SECONDS).unwrap_or(i64::MAX / 2) + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{date:02}")
+    Day::of_unix_days(time.0 / DAY_SECONDS).to_string()
 }
 
 /// The inverse of [`day`], for a day that exists.

@@ -107,6 +107,22 @@ impl Day {
         Ok(Self(number))
     }
 
+    /// The day of the Gregorian calendar that begins so many days after 1970-01-01T00:00:00Z; 9999-12-31 for all that are later, since
+    /// moments also come from others.
+    #[must_use]
+    pub fn of_unix_days(days: u64) -> Self {
+        // Counted in eras of 400 years that begin in March, so that the leap day is the last of its year.
+        let shifted = u32::try_from(days).unwrap_or(LAST_UNIX_DAY).min(LAST_UNIX_DAY) + 719_468;
+        let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let march_month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * march_month + 2) / 5 + 1;
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let year = year_of_era + era * 400 + u32::from(month <= 2);
+        Self(year * 10_000 + month * 100 + day)
+    }
+
     /// The day as the number `yyyymmdd`.
     pub fn number(self) -> u32 {
         self.0
@@ -141,6 +157,9 @@ impl<'b, C> Decode<'b, C> for Day {
     }
 }
 
+/// Days from 1970-01-01 to 9999-12-31.
+const LAST_UNIX_DAY: u32 = 2_932_896;
+
 /// The number of days of a month of the Gregorian calendar.
 fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
@@ -163,6 +182,21 @@ fn two_digits(bytes: &[u8], at: usize) -> Result<u32, DateError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn days_since_1970_are_those_of_the_calendar() {
+        for (days, text) in [(0, "1970-01-01"), (11_016, "2000-02-29"), (47_540, "2100-02-28"), (47_541, "2100-03-01")]
+        {
+            assert_eq!(Day::of_unix_days(days).to_string(), text);
+        }
+        for days in [2_932_896, 2_932_897, u64::MAX] {
+            assert_eq!(Day::of_unix_days(days).to_string(), "9999-12-31", "{days}");
+        }
+        let all: Vec<Day> = (0..60_000).map(Day::of_unix_days).collect();
+        assert!(all.iter().all(|day| Day::from_number(day.number()).is_ok()), "every one exists");
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "one after the other");
+        assert_eq!(all[59_999].to_string(), "2134-04-10");
+    }
 
     #[test]
     fn partial_dates_span_from_their_first_to_their_last_day() {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use waybill_protocol::destination::DestinationCase;
 use waybill_protocol::ids::{HospitalId, ManifestId, ProofId, Timestamp};
 use waybill_protocol::messages::{Manifest, ReceiptDetail};
+use waybill_record::dates::Day;
 use waybill_record::scope::Scope;
 
 use super::audit::{Actor, AuditRow, Place, event};
@@ -32,18 +33,14 @@ pub const ACTION_SYSTEM: &str = "urn:waybill:audit-action";
 #[must_use]
 pub fn instant(unix_ms: u64) -> String {
     let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date of the Gregorian calendar, in eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (day, rest) = (Day::of_unix_days(seconds / 86_400), seconds % 86_400);
     let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    format!("{day}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// The same for a moment of the protocol, which may be another party's and of any size.
+fn moment(time: Timestamp) -> String {
+    instant(time.0.saturating_mul(1000))
 }
 
 fn hospital(id: &HospitalId) -> Value {
@@ -221,8 +218,8 @@ pub fn provenance(
         "id": made_id("provenance", &case_row.proof),
         "text": narrative(&text),
         "target": [patient(&case_row.local.0)],
-        "occurredDateTime": instant(manifest.snapshot_at.0 * 1000),
-        "recorded": instant(now.0 * 1000),
+        "occurredDateTime": moment(manifest.snapshot_at),
+        "recorded": moment(now),
         "policy": [format!("{CASE_SYSTEM}:{}", case_row.proof)],
         "activity": concept("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "CREATE", "create"),
         "agent": [
@@ -244,7 +241,7 @@ pub fn consent(own: &HospitalId, case_row: &DestinationCase, now: Timestamp) -> 
     let act_code = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
     let mut provision = json!({
         "type": "permit",
-        "period": { "end": instant(case_row.expires.0 * 1000) },
+        "period": { "end": moment(case_row.expires) },
         "actor": [{
             "role": concept("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP", "information recipient"),
             "reference": hospital(own),
@@ -261,7 +258,7 @@ pub fn consent(own: &HospitalId, case_row: &DestinationCase, now: Timestamp) -> 
         "scope": concept("http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy", "Privacy Consent"),
         "category": [concept(act_code, "IDSCL", "information disclosure")],
         "patient": patient(&case_row.local.0),
-        "dateTime": instant(now.0 * 1000),
+        "dateTime": moment(now),
         "organization": [hospital(&case_row.source)],
         "policyRule": concept(act_code, "OPTIN", "opt-in"),
         "provision": provision,
@@ -341,6 +338,8 @@ mod tests {
         ] {
             assert_eq!(instant(ms), text);
         }
+        // A source may date its snapshot as it likes.
+        assert!(moment(Timestamp(u64::MAX)).starts_with("9999-12-31T"));
     }
 
     /// What the two BALP profiles demand, and what pairs the two events.
