@@ -8,7 +8,7 @@ mod network;
 mod steps;
 
 pub use forge::Forge;
-pub use network::{A, AUTHORITY, B, C, DAY, NOW, Network, TestLog, id};
+pub use network::{A, AUTHORITY, B, C, DAY, NOW, Network, TestLog, id, note_signers};
 pub use steps::{Migration, Step};
 
 use waybill_crypto::backend::Backend as _;

@@ -97,21 +97,20 @@ pub struct TestLog {
     pub cosigners: usize,
 }
 
+/// The keys of the log and of its two witnesses: the same in every run.
+pub fn note_signers() -> (NoteSigner, [NoteSigner; 2]) {
+    let signer = |name: &str, kind, seed| {
+        NoteSigner::new(KeyName::parse(name).unwrap(), kind, Ed25519SecretKey::from_bytes(&[seed; 32]))
+    };
+    let witness = |name: &str, seed| signer(name, NoteKeyKind::Witness, seed);
+    let log = signer("authority.example/log", NoteKeyKind::Log, 10);
+    (log, [witness("witness-1.example", 11), witness("witness-2.example", 12)])
+}
+
 impl TestLog {
     pub fn new() -> Self {
-        let signer = |name: &str, kind, seed| {
-            NoteSigner::new(KeyName::parse(name).unwrap(), kind, Ed25519SecretKey::from_bytes(&[seed; 32]))
-        };
-        Self {
-            edge: LogEdge::empty(),
-            tiles: TileSet::new(),
-            signer: signer("authority.example/log", NoteKeyKind::Log, 10),
-            witnesses: [
-                signer("witness-1.example", NoteKeyKind::Witness, 11),
-                signer("witness-2.example", NoteKeyKind::Witness, 12),
-            ],
-            cosigners: 2,
-        }
+        let (signer, witnesses) = note_signers();
+        Self { edge: LogEdge::empty(), tiles: TileSet::new(), signer, witnesses, cosigners: 2 }
     }
 
     pub fn policy(&self) -> CheckpointPolicy {

@@ -10,6 +10,8 @@ pub mod registry;
 pub mod renewal;
 pub mod revoked;
 pub mod sequencer;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
