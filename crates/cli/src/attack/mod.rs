@@ -9,7 +9,8 @@
 //! - [`counter`]: enrolment, login and the wallet
 //! - [`privacy`]: what must stay unknown
 //! - [`wire`]: bytes that are not what they claim
-//! - [`again`]: what was said before
+//! - [`replay`]: what was said before, in every state
+//! - [`again`]: evidence, altered
 
 pub mod again;
 pub mod asking;
@@ -21,6 +22,7 @@ pub mod hands;
 pub mod outcome;
 pub mod presenting;
 pub mod privacy;
+pub mod replay;
 pub mod scene;
 pub mod sending;
 pub mod wire;
@@ -56,6 +58,7 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
         deciding::TABLE,
         counter::TABLE,
         privacy::TABLE,
+        replay::TABLE,
         again::TABLE,
         wire::TABLE,
     ];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -155,6 +155,7 @@ pub struct Scene {
     /// This program, to start further servers from.
     pub program: PathBuf,
     people: AtomicU64,
+    posted: Mutex<Vec<(MailboxUrl, Vec<u8>)>>,
 }
 
 impl Scene {
@@ -167,7 +168,8 @@ impl Scene {
         let tls = ClientTls::load(TlsFiles { root: network.root(), identity: None, crl: None });
         let http = HttpClient::new(tls.or_fail("the root certificate cannot be used")?, ClientOptions::default());
         let client = MailboxClient::new(http, Arc::new(Native), Arc::new(SystemClock));
-        let scene = Self { network, client, program: program.to_owned(), people: AtomicU64::new(0) };
+        let (people, posted) = (AtomicU64::new(0), Mutex::default());
+        let scene = Self { network, client, program: program.to_owned(), people, posted };
         scene.keep_ports()?;
         Ok(scene)
     }
@@ -272,7 +274,16 @@ impl Scene {
     /// # Errors
     /// [`Failure`] when the host does not take it.
     pub async fn post(&self, to: &MailboxUrl, parcel: Vec<u8>) -> Result<(), Failure> {
-        self.client.post(to, parcel.into()).await.or_fail("a parcel cannot be posted")
+        let kept = (to.clone(), parcel.clone());
+        self.client.post(to, parcel.into()).await.or_fail("a parcel cannot be posted")?;
+        self.posted.lock().expect("nobody panics while holding what was posted").push(kept);
+        Ok(())
+    }
+
+    /// Everything posted so far with [`Self::post`], with the mailbox it went to: what a relay could have kept of a patient's words.
+    #[must_use]
+    pub fn posted(&self) -> Vec<(MailboxUrl, Vec<u8>)> {
+        self.posted.lock().expect("nobody panics while holding what was posted").clone()
     }
 
     /// Makes or opens the mailbox of a key at the relay.

@@ -404,7 +404,11 @@ pub async fn submit(scene: &Scene, case: &Case, body: &DelegationBody, reply: &m
     answer(scene, case, body, reply, mark).await
 }
 
-async fn answer(
+/// Waits for the authority's answer to a delegation that was posted; what its log says counts from `mark`.
+///
+/// # Errors
+/// [`Failure`] when there is none.
+pub async fn answer(
     scene: &Scene,
     case: &Case,
     body: &DelegationBody,
