@@ -92,10 +92,16 @@ impl Console {
         Progress(bar)
     }
 
-    /// Tells a failure and what to do about it.
+    /// Tells a failure and what to do about it; with JSON as one line of it, on standard error too, for whoever reads that by program.
     #[must_use]
     pub fn fail(self, failure: &Failure) -> ExitCode {
         let mut stderr = std::io::stderr().lock();
+        if self.json {
+            let (error, code) = (failure.to_string(), failure.exit.code());
+            let told = serde_json::json!({ "error": error, "try": failure.advice(), "exit": code });
+            let _ = writeln!(stderr, "{told}");
+            return failure.exit.into();
+        }
         // Nothing can be done about a standard error that is closed.
         let _ = writeln!(stderr, "error: {}", harmless(&failure.to_string()));
         if let Some(hint) = failure.advice() {

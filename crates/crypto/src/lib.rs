@@ -27,3 +27,16 @@ pub mod pseudonym;
 pub mod stream;
 
 pub use encoding::HexError;
+
+/// `Debug` that shows a type's name and nothing of its value: for whatever holds a secret or health data, so that no log line, error or
+/// failed assertion can show it.
+#[macro_export]
+macro_rules! opaque_debug {
+    ($name:ident $(< $life:lifetime >)?) => {
+        impl std::fmt::Debug for $name $(< $life >)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(redacted)"))
+            }
+        }
+    };
+}

@@ -121,9 +121,11 @@ digest_id!(
 );
 
 /// 16 random bytes that make a message, or a log leaf, unrepeatable and unguessable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Nonce(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+waybill_crypto::opaque_debug!(Nonce);
 
 impl Nonce {
     /// A fresh one.

@@ -198,6 +198,12 @@ impl fmt::Debug for Draft {
     }
 }
 
+impl Drop for Draft {
+    fn drop(&mut self) {
+        self.reply_secret.zeroize();
+    }
+}
+
 impl Draft {
     /// The key the authority and the destination seal to.
     #[must_use]

@@ -170,7 +170,7 @@ pub trait Visitor {
 }
 
 /// What a closure found, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClosureSummary {
     /// Movable resources and their bytes by type.
     pub movable: BTreeMap<ResourceType, (u64, u64)>,
@@ -179,6 +179,8 @@ pub struct ClosureSummary {
     /// References that lead nowhere, by reason.
     pub dangling: BTreeMap<DanglingReason, u64>,
 }
+
+waybill_crypto::opaque_debug!(ClosureSummary);
 
 impl ClosureSummary {
     /// Movable resources of all types.

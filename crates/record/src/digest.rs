@@ -23,8 +23,10 @@ pub struct Tally {
 /// Bytes: CBOR array of arrays `[type, count, bytes]`, ascending by type, each type once, no count of zero.
 ///
 /// Security: health data (a count of a type tells what a patient has); never shown to the authority or the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Inventory(BTreeMap<ResourceType, Tally>);
+
+waybill_crypto::opaque_debug!(Inventory);
 
 impl Inventory {
     /// Counts one resource.

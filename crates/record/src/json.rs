@@ -133,11 +133,12 @@ struct Node {
 const NONE: u32 = u32::MAX;
 
 /// A scanned text.
-#[derive(Debug)]
 pub struct Document<'a> {
     text: &'a str,
     nodes: Vec<Node>,
 }
+
+waybill_crypto::opaque_debug!(Document<'_>);
 
 /// A cursor to one value of a [`Document`].
 #[derive(Clone, Copy)]

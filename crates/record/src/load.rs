@@ -175,7 +175,7 @@ pub enum Purpose {
 }
 
 /// One resource on its way into the store, with what the store indexes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LoadedResource {
     /// The resource.
     pub resource: Resource,
@@ -186,6 +186,8 @@ pub struct LoadedResource {
     /// The absolute addresses it was loaded under.
     pub aliases: Vec<String>,
 }
+
+waybill_crypto::opaque_debug!(LoadedResource);
 
 impl LoadedResource {
     /// Indexes a resource that came another way than by loading, such as one filed by a migration.

@@ -8,7 +8,7 @@ use crate::resource::ResourceKey;
 use crate::types::ResourceType;
 
 /// What a reference string says, before anything is looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Reference {
     /// `#id`: a contained resource of the same resource.
     Contained(String),
@@ -38,6 +38,8 @@ pub enum Reference {
     /// Anything else.
     Unusable,
 }
+
+waybill_crypto::opaque_debug!(Reference);
 
 impl Reference {
     /// Reads a reference string.

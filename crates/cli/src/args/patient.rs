@@ -73,6 +73,20 @@ pub struct WalletArgs {
     pub passphrase_file: Option<PathBuf>,
 }
 
+/// The text of an enrolment code as it was typed, or where it is to be read. Shown by no `Debug`.
+#[derive(Clone)]
+pub struct HandedOver(pub String);
+
+waybill_crypto::opaque_debug!(HandedOver);
+
+impl std::str::FromStr for HandedOver {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum PatientCommand {
@@ -89,7 +103,7 @@ pub enum PatientCommand {
     /// Register at a hospital with the code it handed over in person.
     Enrol {
         /// The code's text (`WAYBILL1:...`), or a file that holds it, or `-` for standard input.
-        code: String,
+        code: HandedOver,
         /// How long to wait for the hospital's answer, such as `30s`, `2m`.
         #[arg(long, value_name = "SPAN", default_value = "45s", value_parser = super::span)]
         wait: std::time::Duration,

@@ -35,7 +35,7 @@ pub async fn run(args: PatientArgs, console: &Console) -> Result<Exit, Failure> 
             setup::recover(&wallet, &network, code_file.as_deref(), &card, console)
         }
         PatientCommand::Enrol { code, wait } => {
-            let enrolment = setup::read_code(&code)?;
+            let enrolment = setup::read_code(&code.0)?;
             setup::enrol(&mut Session::open(&wallet, console)?, &enrolment, wait).await
         }
         PatientCommand::Hospitals { card, hospital, out } => {

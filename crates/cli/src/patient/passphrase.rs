@@ -19,13 +19,14 @@ const TRIES: usize = 3;
 pub type Passphrase = Zeroizing<String>;
 
 /// Where an existing wallet's passphrase comes from.
-#[derive(Debug)]
 pub enum Source {
     /// Given beforehand: one try.
     Given(Passphrase),
     /// Asked for: a few tries.
     Terminal,
 }
+
+waybill_crypto::opaque_debug!(Source);
 
 impl Source {
     /// How often it may be asked.

@@ -69,7 +69,7 @@ impl Part {
 }
 
 /// Counts of one type.
-#[derive(Debug, Default, Serialize)]
+#[derive(Default, Serialize)]
 pub struct TypeView {
     /// How many are held.
     pub held: u64,
@@ -84,7 +84,7 @@ pub struct TypeView {
 }
 
 /// What becomes of one hidden item.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct HiddenView {
     /// `Type/id`.
     pub item: String,
@@ -97,7 +97,7 @@ pub struct HiddenView {
 }
 
 /// A number of resources of one type, with a status where there is one.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct CountView {
     /// FHIR resource type.
     #[serde(rename = "type")]
@@ -110,7 +110,7 @@ pub struct CountView {
 }
 
 /// A preview as reports show it; the names are stable.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct PreviewView {
     /// The hospital that holds the record.
     pub hospital: String,
@@ -136,7 +136,7 @@ pub struct PreviewView {
 }
 
 /// What the destination takes.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct DestinationView {
     /// Which.
     pub hospital: String,
@@ -391,7 +391,7 @@ fn refused(hospital: &HospitalId, code: Code) -> Failure {
 }
 
 /// One item as lists show it.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct ItemView {
     item: String,
     date: Option<String>,

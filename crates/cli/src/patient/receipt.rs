@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WIDTH: usize = 80;
 
 /// One entry of who looked.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct LookView {
     /// At which hospital.
     pub at: String,
@@ -68,7 +68,7 @@ impl LookView {
 }
 
 /// What the two hospitals say of who looked.
-#[derive(Debug, Default, Serialize)]
+#[derive(Default, Serialize)]
 pub struct Looks {
     /// The entries, in the order they happened.
     pub entries: Vec<LookView>,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene shall say where")]
 
+mod documents;
+
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
@@ -75,7 +77,12 @@ fn what_must_stay_unknown_does() {
 }
 
 #[test]
-fn what_was_said_before_changes_nothing() {
+fn what_was_said_before_changes_nothing_in_any_state() {
+    plays(attack::replay::TABLE);
+}
+
+#[test]
+fn altered_evidence_blames_nobody() {
     plays(attack::again::TABLE);
 }
 

@@ -12,6 +12,7 @@ use waybill_crypto::stream::{RecordKey, StreamKeys};
 use waybill_record::identity::Demographics;
 use waybill_record::loss::LossReport;
 use waybill_record::scope::Scope;
+use zeroize::Zeroizing;
 
 use crate::ids::{HospitalId, ManifestId, Nonce, ProofId, SessionId, Timestamp};
 use crate::log::LeafKind;
@@ -438,10 +439,10 @@ fn open_key(
     session: &SessionId,
     manifest: &Manifest,
 ) -> Option<StreamKeys> {
-    let plain = sealed.open(ctx.backend, secret, SealPurpose::RecordKey, hm.as_bytes()).ok()?;
+    let plain = Zeroizing::new(sealed.open(ctx.backend, secret, SealPurpose::RecordKey, hm.as_bytes()).ok()?);
     let key = RecordKey::from_bytes(plain.as_slice().try_into().ok()?);
     let keys = StreamKeys::derive(&session.0, &key);
-    (keys.commitment() == manifest.key_commitment).then_some(keys)
+    keys.match_commitment(&manifest.key_commitment).then_some(keys)
 }
 
 /// What sealing and the opening around a detail add to it, at most. Units: bytes.

@@ -14,7 +14,7 @@ use crate::signed::{Message, SignedBytes};
 use crate::wire::DecodeError;
 
 /// What a login is for.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Purpose {
     /// Ask for a voucher for this delegation key.
@@ -65,6 +65,8 @@ pub enum Purpose {
         after: u64,
     },
 }
+
+waybill_crypto::opaque_debug!(Purpose);
 
 /// Patient -> hospital, signed by the pairwise consent key, sealed to the hospital's pinned key.
 ///

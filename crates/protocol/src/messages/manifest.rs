@@ -13,7 +13,7 @@ use crate::signed::{Message, SignedBytes};
 use crate::wire::DecodeError;
 
 /// Resources of one type: how many, how large.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub struct TypeCount {
     /// FHIR resource type.
@@ -26,6 +26,8 @@ pub struct TypeCount {
     #[n(2)]
     pub size_bytes: u64,
 }
+
+waybill_crypto::opaque_debug!(TypeCount);
 
 /// Source -> destination, signed by the source and **verified with thumb_A**, sealed to the session key.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]

@@ -9,7 +9,7 @@ use super::TypeCount;
 use crate::ids::{HospitalId, ProofId, Timestamp};
 
 /// What a hospital holds of a patient, and what a scope and hides would make of it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Preview {
     /// When it was counted.
@@ -41,8 +41,10 @@ pub struct Preview {
     pub largest_bytes: u64,
 }
 
+waybill_crypto::opaque_debug!(Preview);
+
 /// How many resources of a type stay for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub struct KeptBack {
     /// FHIR resource type.
@@ -55,6 +57,8 @@ pub struct KeptBack {
     #[n(2)]
     pub count: u64,
 }
+
+waybill_crypto::opaque_debug!(KeptBack);
 
 /// What becomes of one item that the patient would hide. An id is redacted in `Debug`.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -74,14 +78,10 @@ pub struct HiddenItem {
     pub mentioned_total: u64,
 }
 
-impl std::fmt::Debug for HiddenItem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HiddenItem(held: {}, mentioned: {})", self.held, self.mentioned_total)
-    }
-}
+waybill_crypto::opaque_debug!(HiddenItem);
 
 /// Resources of a type that a clinician must not miss, and that would stay.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct SafetyWarning {
     /// FHIR resource type: an allergy, a medication, an alert.
@@ -92,8 +92,10 @@ pub struct SafetyWarning {
     pub count: u64,
 }
 
+waybill_crypto::opaque_debug!(SafetyWarning);
+
 /// Resources that are still to change.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub struct PendingItems {
     /// FHIR resource type.
@@ -106,6 +108,8 @@ pub struct PendingItems {
     #[n(2)]
     pub count: u64,
 }
+
+waybill_crypto::opaque_debug!(PendingItems);
 
 /// One item of the record as its patient recognises it. Redacted in `Debug`.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -122,14 +126,10 @@ pub struct Item {
     pub title: Option<String>,
 }
 
-impl std::fmt::Debug for Item {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Item(..)")
-    }
-}
+waybill_crypto::opaque_debug!(Item);
 
 /// One event of the audit trail that concerns this patient's record: who looked, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Disclosure {
     /// Its number in the patient's list, ascending.
@@ -154,3 +154,5 @@ pub struct Disclosure {
     #[n(6)]
     pub outcome: String,
 }
+
+waybill_crypto::opaque_debug!(Disclosure);

@@ -18,6 +18,7 @@ use waybill_protocol::ids::Nonce;
 use waybill_protocol::log::witness::AddCheckpoint;
 use waybill_protocol::log::{CheckpointPolicy, NoteSigner, open_signed};
 use waybill_protocol::messages::{DelegationBody, RefusalBody, Standing};
+use waybill_protocol::migration::Recipient;
 use waybill_protocol::rejection::Code;
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel};
@@ -31,7 +32,7 @@ use super::registry::{Enrolled, Registry};
 use super::sequencer::Sequencer;
 use crate::clock::{Clock as _, ManualClock};
 use crate::net::client::ClientError;
-use crate::party::{Party, ServiceError, read_trust};
+use crate::party::{AddressBook as _, Party, ServiceError, read_trust};
 use crate::witness::{Cosigner, WitnessAnswer, WitnessClientError};
 
 /// A witness in this process that signs what it is given, unless it is away.
@@ -218,6 +219,22 @@ async fn a_weekend_without_a_fresh_list_ends_in_a_refusal_that_a_fresh_list_ends
     renew(&world, &[world.a.serial]);
     assert_eq!(refused(office.delegated(&world.delegate(3).1).await), Code::CertificateRevoked);
     assert_eq!(office.leaves().await, 2);
+}
+
+#[tokio::test]
+async fn a_patient_is_answered_below_a_configured_relay_only() {
+    let world = World::new();
+    let office = Office::new(&world).await;
+    let mailbox = |url: &str| {
+        let to = Recipient::Mailbox(url.to_owned());
+        let registry = office.engine.registry.clone();
+        async move { registry.mailbox(&to).await.unwrap() }
+    };
+    assert_eq!(mailbox(REPLY).await.as_deref(), Some(REPLY));
+    for url in ["https://relay.example.evil/mailbox/x", "https://relay.exampl/mailbox/x", "http://relay.example/mailbox/x"] {
+        assert_eq!(mailbox(url).await, None, "{url}");
+    }
+    assert_eq!(office.engine.registry.mailbox(&Recipient::Hospital(id("hospital-z.example"))).await.unwrap(), None);
 }
 
 /// An authority whose files a ceremony made, for what is read from disk.

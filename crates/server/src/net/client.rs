@@ -64,7 +64,7 @@ pub struct Exchange {
 }
 
 /// A successful answer (status 2xx).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
@@ -73,6 +73,8 @@ pub struct Answer {
     /// The whole body.
     pub body: Bytes,
 }
+
+waybill_crypto::opaque_debug!(Answer);
 
 /// An exchange did not succeed.
 #[derive(Debug, Error)]

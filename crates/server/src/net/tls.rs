@@ -18,6 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// Longest chain file entry count: leaf and issuing certificate, with room for a cross-signed one.
 const MAX_CHAIN: usize = 4;
@@ -299,7 +300,7 @@ fn read_identity(files: &IdentityFiles) -> Result<(Vec<CertificateDer<'static>>,
     if chain.is_empty() || chain.len() > MAX_CHAIN {
         return Err(pem("certificate chain of 1 to 4 certificates"));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key)?)
+    let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read_file(&files.key)?))
         .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
     Ok((chain, key))
 }

@@ -7,13 +7,15 @@ use sqlx::{AssertSqlSafe, Column as _, ConnectOptions, Connection, Row};
 use std::path::Path;
 
 /// One row of a database, without regard to what it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DumpedRow {
     /// The table.
     pub table: String,
     /// Column and value, in the table's order; numbers as decimal text.
     pub values: Vec<(String, Vec<u8>)>,
 }
+
+waybill_crypto::opaque_debug!(DumpedRow);
 
 /// The name of the database in a data folder; beside it lie the write-ahead log (`-wal`) and its index (`-shm`).
 pub const DATABASE_FILE: &str = FILE;
