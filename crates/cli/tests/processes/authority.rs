@@ -36,10 +36,12 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-fn migrate(scene: &Scene, wallet: &str, scope: &[&str]) {
+/// Gives the case's id.
+fn migrate(scene: &Scene, wallet: &str, scope: &[&str]) -> String {
     let args = [&["migrate", "--from", "hospital-a", "--to", "hospital-b", "--yes"], scope].concat();
     let moved = scene.patient(wallet, &args);
     assert_eq!(moved["outcome"], "filed", "{moved}");
+    moved["proof"].as_str().expect("a case that is filed has a proof").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,12 +233,12 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     let record = scene.path("record.ndjson");
     scene.staff("hospital-a", &["export-record", "HOME", "--patient", &scene.local, "--out", text(&record)]);
     scene.wallet("wallet", &[]);
-    migrate(&scene, "wallet", &[]);
-    migrate(&scene, "wallet", &["--scope", "types=Observation", "--withhold-safety"]);
+    let first = migrate(&scene, "wallet", &[]);
+    let second = migrate(&scene, "wallet", &["--scope", "types=Observation", "--withhold-safety"]);
     let others = tempfile::tempdir().unwrap();
     let other = sample(others.path(), &["--seed", "77", "--resources", "10", "--attachments", "0"]);
     second_patient(&scene, &other);
-    migrate(&scene, "other", &[]);
+    let stranger = migrate(&scene, "other", &[]);
     // Nothing changes any more, also not in write-ahead logs.
     for servant in
         [&mut scene.network.authority, &mut scene.network.relay, &mut scene.network.witness, &mut scene.network.b]
@@ -246,8 +248,8 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     let at = |name: &str| text(&scene.network.folder().join(name)).to_owned();
     let (authority, relay, witness, logs) = (at("authority"), at("relay"), at("witness"), at("logs"));
     let (a, b) = (at("hospital-a"), at("hospital-b"));
-    let inspect = |control: &str| {
-        waybill([
+    let inspect = |control: &str, more: &[&str]| {
+        let args = [
             "--json",
             "authority",
             "inspect",
@@ -265,9 +267,10 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
             &b,
             "--control",
             control,
-        ])
+        ];
+        waybill(args.iter().chain(more))
     };
-    let clean = inspect(&b);
+    let clean = inspect(&b, &[]);
     let report = json_of(&clean);
     assert_eq!(clean.status.code(), Some(0), "{} {:#}", stderr(&clean), report["search"]["found"]);
     let (terms, control) = (&report["search"]["terms"], &report["search"]["control"]["found"]);
@@ -278,9 +281,16 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     assert_eq!((&links["cases"], &links["compared"], &links["links"]), (&json!(3), &json!(3), &json!([])), "{links:#}");
     assert!(links["values"].as_u64() > Some(50), "rows were taken apart: {links}");
     assert!(Path::new(&a).exists());
+    // Whoever knows whose the cases are and asks for just these finds nothing more.
+    let named = waybill(["--json", "authority", "inspect", &authority, "--link", &first, &second, "--other", &stranger]);
+    let links = &json_of(&named)["linkability"];
+    assert_eq!(named.status.code(), Some(0), "{} {links:#}", stderr(&named));
+    assert_eq!((&links["compared"], &links["links"]), (&json!(3), &json!([])), "{links:#}");
+    let unknown = waybill(["authority", "inspect", &authority, "--link", &first, &first, "--other", &stranger]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
 
     // A control that holds nothing of the record makes the search worthless, and it says so.
-    let blind = inspect(&witness);
+    let blind = inspect(&witness, &[]);
     assert_eq!(blind.status.code(), Some(1));
     assert!(stderr(&blind).contains("the control finds nothing"), "{}", stderr(&blind));
     // The check can fail: an identifier of the record, in base64, in a file of the authority.
@@ -291,8 +301,12 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     let leak =
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("patient {identifier} was here"));
     std::fs::write(Path::new(&authority).join("data/leak"), leak).unwrap();
-    let leaked = inspect(&b);
+    let leaked = inspect(&b, &[]);
     assert_eq!(leaked.status.code(), Some(1));
+    let out = String::from_utf8_lossy(&leaked.stdout).into_owned();
+    assert!(!out.contains(identifier), "a finding does not repeat what was found");
+    let shown = inspect(&b, &["--show-terms"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(identifier), "unless that was asked for");
     let found = &json_of(&leaked)["search"]["found"];
     assert!(
         found.as_array().unwrap().iter().any(|f| f["kind"] == "identifier" && f["encoding"] == "base64"),

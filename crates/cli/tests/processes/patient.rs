@@ -225,7 +225,10 @@ async fn what_is_refused_says_why_and_begins_nothing() {
     let network = network.to_str().unwrap();
     let said = |code: i32, args: &[&str], part: &str| {
         let (json, said) = scene.ends("wallet", code, args);
-        assert!(said.contains(part) && said.contains("try: "), "{args:?}: {said}");
+        let told: Value = serde_json::from_str(said.trim().lines().last().unwrap_or_default()).unwrap_or_default();
+        let (error, next) = (told["error"].as_str().unwrap_or_default(), told["try"].as_str().unwrap_or_default());
+        assert!(!error.is_empty() && !next.is_empty() && told["exit"] == code, "{args:?}: {said}");
+        assert!(error.contains(part) || next.contains(part), "{args:?}: {said}");
         assert_eq!(json, Value::Null, "{args:?}");
     };
     said(3, &["status"], "there is no wallet");

@@ -222,6 +222,19 @@ async fn a_weekend_without_a_fresh_list_ends_in_a_refusal_that_a_fresh_list_ends
 }
 
 #[tokio::test]
+async fn a_voucher_that_expired_counts_for_nothing_and_a_fresh_one_does() {
+    let mut world = World::new();
+    let office = Office::new(&world).await;
+    let (_, kept) = world.delegate(1);
+    office.clock.advance_ms((VOUCHER_LIFETIME_SECONDS + CLOCK_SKEW_SECONDS + 1) * 1000);
+    assert_eq!(refused(office.delegated(&kept).await), Code::VoucherInvalid);
+    assert!(office.kinds().await.is_empty(), "without a voucher there is nobody to answer to");
+    world.now = world.now.plus(VOUCHER_LIFETIME_SECONDS + CLOCK_SKEW_SECONDS + 1);
+    office.delegated(&world.delegate(2).1).await.unwrap();
+    assert_eq!(office.leaves().await, 1);
+}
+
+#[tokio::test]
 async fn a_patient_is_answered_below_a_configured_relay_only() {
     let world = World::new();
     let office = Office::new(&world).await;
