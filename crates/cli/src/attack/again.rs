@@ -17,23 +17,21 @@ const A: &str = "hospital-a";
 const B: &str = "hospital-b";
 
 /// The attacks of this file.
-pub const TABLE: &[Attack] = &[
-    Attack {
-        name: "altered-evidence",
-        what: "the evidence of an honest case is altered so that it might blame the source",
-        attacker: "hospital B, or whoever holds the file",
-        stopped_by: "an accusation needs the source's own signature under both manifest and lodgement (10)",
-        tries: &[
-            Try::new("a one-time key that is made up", "verify", "not-blamed"),
-            Try::new("another case's manifest", "verify", "not-blamed"),
-            Try::new("another case's release with its lodgement", "verify", "not-blamed"),
-            Try::new("another case's request", "verify", "not-blamed"),
-            Try::new("without the source's key", "verify", "not-blamed"),
-            Try::new("every 97th byte changed, one at a time", "verify", "not-blamed"),
-        ],
-        run: |scene| altered(scene).boxed_local(),
-    },
-];
+pub const TABLE: &[Attack] = &[Attack {
+    name: "altered-evidence",
+    what: "the evidence of an honest case is altered so that it might blame the source",
+    attacker: "hospital B, or whoever holds the file",
+    stopped_by: "an accusation needs the source's own signature under both manifest and lodgement (10)",
+    tries: &[
+        Try::new("a one-time key that is made up", "verify", "not-blamed"),
+        Try::new("another case's manifest", "verify", "not-blamed"),
+        Try::new("another case's release with its lodgement", "verify", "not-blamed"),
+        Try::new("another case's request", "verify", "not-blamed"),
+        Try::new("without the source's key", "verify", "not-blamed"),
+        Try::new("every 97th byte changed, one at a time", "verify", "not-blamed"),
+    ],
+    run: |scene| altered(scene).boxed_local(),
+}];
 
 async fn evidence(scene: &Scene, case: &Case) -> Result<Evidence, Failure> {
     let mut parts = Vec::new();

@@ -74,11 +74,7 @@ async fn said(scene: &mut Scene, case: &Case, running: &[&'static str]) -> Resul
     parcels.into_iter().map(|(party, parcel)| Ok((scene.address(party)?, parcel))).collect()
 }
 
-fn in_evidence(
-    scene: &Scene,
-    party: &'static str,
-    file: &Evidence,
-) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+fn in_evidence(scene: &Scene, party: &'static str, file: &Evidence) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
     let mut parcels = Vec::new();
     let mut keep = |to, parcel: Option<Vec<u8>>| parcels.extend(parcel.map(|parcel| (to, parcel)));
     keep(A, file.request.as_ref().map(|body| Parcel::pack(Kind::TransferRequest, body)));

@@ -11,8 +11,7 @@ const ASVS: &str = include_str!("../../../../docs/ASVS.md");
 /// Endings by which a word in backticks is known as a file of the repository.
 const ENDINGS: [&str; 9] = [".rs", ".md", ".toml", ".json", ".pv", ".spdl", ".vp", ".pem", ".key"];
 /// Folders of the repository that documents name, but for the files of a party's own data folder.
-const ROOTS: [&str; 9] =
-    ["crates/", "docs/", "formal/", "fuzz/", "vectors/", ".ci/", "README", "Cargo", "deny"];
+const ROOTS: [&str; 9] = ["crates/", "docs/", "formal/", "fuzz/", "vectors/", ".ci/", "README", "Cargo", "deny"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -113,7 +112,8 @@ fn what_the_document_says_of_models_stands_in_the_results() {
         let section = section.unwrap_or_else(|| panic!("{model} has no results"));
         let Some(named) = after.strip_prefix(" (").and_then(|rest| rest.split(')').next()) else { continue };
         for word in words(named) {
-            let known = section.contains(&format!("`{word}`")) || section.contains(&format!("| {word} |"))
+            let known = section.contains(&format!("`{word}`"))
+                || section.contains(&format!("| {word} |"))
                 || section.contains(&format!("| {word} ("));
             assert!(known, "{word} is nothing of {model}");
             compared += 1;

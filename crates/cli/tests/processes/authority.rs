@@ -282,7 +282,8 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     assert!(links["values"].as_u64() > Some(50), "rows were taken apart: {links}");
     assert!(Path::new(&a).exists());
     // Whoever knows whose the cases are and asks for just these finds nothing more.
-    let named = waybill(["--json", "authority", "inspect", &authority, "--link", &first, &second, "--other", &stranger]);
+    let named =
+        waybill(["--json", "authority", "inspect", &authority, "--link", &first, &second, "--other", &stranger]);
     let links = &json_of(&named)["linkability"];
     assert_eq!(named.status.code(), Some(0), "{} {links:#}", stderr(&named));
     assert_eq!((&links["compared"], &links["links"]), (&json!(3), &json!([])), "{links:#}");

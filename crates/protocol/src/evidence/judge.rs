@@ -428,8 +428,8 @@ impl Bench<'_> {
         let opened =
             lodged.message().sealed_key.open(self.backend, &secret, SealPurpose::RecordKey, bound.as_bytes()).ok();
         let key = opened.and_then(|k| <[u8; 32]>::try_from(k.as_slice()).ok()).map(RecordKey::from_bytes);
-        let right =
-            key.is_some_and(|k| StreamKeys::derive(&session.0, &k).match_commitment(&manifest.message().key_commitment));
+        let right = key
+            .is_some_and(|k| StreamKeys::derive(&session.0, &k).match_commitment(&manifest.message().key_commitment));
         let liar = if right { self.destination_name() } else { source.to_owned() };
         let text = if right {
             "The lodged key is the one the list commits to: the destination's complaint is false."
