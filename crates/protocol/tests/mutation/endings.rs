@@ -13,7 +13,7 @@ use waybill_protocol::wire::to_cbor;
 use crate::Expected::{self, Kept, Refused, Unread};
 use crate::bench::{Bench, Run, keys_of, logged};
 use crate::common::*;
-use crate::{Delivery, Held, Row, row};
+use crate::{Delivery, Held, Row, Take, row};
 
 const OTHER: Digest = Digest([0xee; 32]);
 
@@ -214,7 +214,7 @@ fn refusal_at_patient(signer: &'static str) -> Delivery<Refusal> {
             Unread("the patient knows the case, not its sessions"),
             Unread("the patient knows the case, not its attempts"),
             Kept("the refusing party's own decision"),
-            Unread("the wallet reads from the code whether another attempt may follow"),
+            Unread("the wallet goes by the code alone"),
             Unread("the patient hears of it whenever it was said"),
         ),
     }
@@ -227,7 +227,7 @@ fn logged_statement(world: &mut World, bench: &Bench, statement: SignedBytes<Cas
     StatementBody { statement, evidence, ..bench.ours.closed().statement.clone().unwrap() }
 }
 
-fn end() -> Box<dyn Fn(&World, &Run) -> SignedBytes<CaseStatement>> {
+fn end() -> Take<CaseStatement> {
     Box::new(|_, run| run.closed().statement.as_ref().unwrap().statement.clone())
 }
 

@@ -56,14 +56,14 @@ enum Swap {
 /// One field, altered.
 pub struct Row<M> {
     field: String,
-    alter: Box<dyn Fn(&mut M, &World)>,
+    alter: Alter<M>,
     expected: Expected,
     unsigned: Option<Code>,
     swap: Swap,
 }
 
 impl<M> Row<M> {
-    fn new(field: &str, expected: Expected, alter: Box<dyn Fn(&mut M, &World)>) -> Self {
+    fn new(field: &str, expected: Expected, alter: Alter<M>) -> Self {
         Self { field: field.replace(' ', ""), alter, expected, unsigned: None, swap: Swap::AsAltered }
     }
 
@@ -96,6 +96,7 @@ macro_rules! row {
     };
 }
 
+type Alter<M> = Box<dyn Fn(&mut M, &World)>;
 type Take<M> = Box<dyn Fn(&World, &Run) -> SignedBytes<M>>;
 type Deliver<M> = Box<dyn Fn(&mut World, &Bench, SignedBytes<M>) -> Result<Vec<u8>, Code>>;
 type Continue<M> = Box<dyn Fn(&mut World, &Bench, SignedBytes<M>) -> Result<(), Code>>;

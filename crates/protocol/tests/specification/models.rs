@@ -198,8 +198,8 @@ fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
     let mut out = Vec::new();
     for at in occurrences(body, tag) {
         let after = at + tag.len();
-        let statement = body[..at].rfind(';').map_or(0, |end| end + 1);
-        if body[statement..at].trim_start().starts_with("const ") {
+        let statement = |ends: &[char]| body[body[..at].rfind(ends).map_or(0, |end| end + 1)..at].trim_start();
+        if statement(&[';']).starts_with("const ") || statement(&[';', '\n']).starts_with("const ") {
             continue;
         }
         let rest = body[after..].trim_start();
@@ -279,6 +279,7 @@ fn the_tests_of_headers_and_bodies_see_what_is_wrong() {
     let body = "const Tx, Ty: Tag; send_1(A, B, {Tx, a, f(b, c), {d}k}sk(A)); recv(h(Tx, a, b));";
     assert_eq!(sizes("scyther/x", body, "Tx"), [3, 2]);
     assert_eq!(sizes("proverif/x", "fun X(host, key): bitstring [data]. let X(=a, b, (c, d)) = m in", "X"), [2, 3]);
+    assert_eq!(sizes("proverif/x", "fun f(key): key.\nconst Tx, Ty: bitstring.\nout(c, (Tx, a, b)).", "Tx"), [2]);
     let body = "t = CONCAT(c, d)\nm = CONCAT(tag_x, a, b, t)\n";
     assert_eq!(sizes("verifpal/x", body, "tag_x"), [4]);
 }
