@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `keys.signing` is a part of `keys`. A name repeated stands for several components of one field; cutting a field of which parts are
-//! carried cuts the rest of it. The body must then have the tag with exactly that many components wherever it has it.
+//! carried cuts the rest of it. The body must then have the tag (in ProVerif, without `as`, the constructor of that name) with exactly that
+//! many components wherever it has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -161,13 +162,13 @@ fn every_model_carries_or_cuts_every_field_of_its_messages_in_the_tables_order()
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// The components of the list that is open at `from`: up to the bracket that closes it, split at its commas.
+/// The components of the list that is open at `from`: up to the bracket that closes it (a macro's semicolon), split at its commas.
 fn components(text: &str, from: usize) -> Vec<&str> {
     let (mut depth, mut start, mut out) = (0, from, Vec::new());
     for (at, c) in text[from..].char_indices() {
         match c {
             '(' | '{' | '[' => depth += 1,
-            ')' | '}' | ']' if depth == 0 => {
+            ')' | '}' | ']' | ';' if depth == 0 => {
                 out.push(text[start..from + at].trim());
                 return out;
             }
@@ -176,7 +177,6 @@ fn components(text: &str, from: usize) -> Vec<&str> {
                 out.push(text[start..from + at].trim());
                 start = from + at + 1;
             }
-            ';' => break,
             _ => {}
         }
     }
@@ -192,8 +192,7 @@ fn occurrences(text: &str, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// How many components follow a tag, wherever it is used: a constant that heads a list, or a constructor. Verifpal joins at most five
-/// values at once, so a list's last component may be another CONCAT, in place or by name.
+/// How many components follow a tag, wherever it is used: a constant that heads a list, or a constructor.
 fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
     let mut out = Vec::new();
     for at in occurrences(body, tag) {
@@ -208,28 +207,50 @@ fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
             out.push(list.len());
         } else if rest.starts_with(',') {
             let list = components(body, after + body[after..].find(',').unwrap() + 1);
-            out.push(if model.starts_with("verifpal") { flat(body, &list) } else { list.len() });
-        } else if !model.starts_with("verifpal") {
+            out.push(list.iter().map(|value| expanded(body, value)).sum());
+        } else {
             panic!("{model}: {tag} is used in a way that this test does not read");
         }
     }
     out
 }
 
-fn flat(body: &str, list: &[&str]) -> usize {
-    let one = |component: &&str| {
-        let joined = component.strip_prefix("CONCAT(").map(|_| body_of(component, "CONCAT("));
-        let named = || {
-            let assigned = format!("{component} = CONCAT(");
-            body.find(&assigned).map(|at| components(body, at + assigned.len()))
-        };
-        joined.or_else(named).map_or(1, |inner| flat(body, &inner))
-    };
-    list.iter().map(one).sum()
+/// How many components a component is: those of a macro that is a bare list, and one for all else, a macro that is a message included.
+fn expanded(body: &str, value: &str) -> usize {
+    let Some(at) = body.find(&format!("macro {value} = ")) else { return 1 };
+    let list = components(body, at + "macro  = ".len() + value.len());
+    let message = body.lines().filter(|line| line.starts_with("const ") && line.ends_with(": Tag;"));
+    let message = message.flat_map(|line| names(&line["const ".len()..line.len() - ": Tag;".len()]));
+    if message.into_iter().any(|tag| tag == list[0]) { 1 } else { list.iter().map(|value| expanded(body, value)).sum() }
 }
 
-fn body_of<'a>(component: &'a str, head: &str) -> Vec<&'a str> {
-    components(component, head.len())
+/// Verifpal has no tags: what is signed is a HASH, in place or by name, of which the first message of that size must be in the header. It
+/// hashes at most five values at once, so that a HASH inside counts as one value or as its values. For each signature, both counts.
+fn signed_sizes(model: &str, body: &str) -> Vec<[usize; 2]> {
+    let hash = |value: &str| value.starts_with("HASH(").then(|| components(value, "HASH(".len()).len());
+    let one = |at: usize| {
+        let signed = components(body, at + body[at..].find('(').unwrap() + 1)[1];
+        let assigned = format!("\t{signed} = HASH(");
+        let list = if signed.starts_with("HASH(") {
+            components(signed, "HASH(".len())
+        } else {
+            let at = body.find(&assigned).unwrap_or_else(|| panic!("{model}: what is {signed}, which is signed?"));
+            components(body, at + assigned.len())
+        };
+        [list.len(), list.iter().map(|value| hash(value).unwrap_or(1)).sum()]
+    };
+    ["SIGN", "SIGNVERIF"].into_iter().flat_map(|word| occurrences(body, word)).map(one).collect()
+}
+
+fn hold_signatures(model: &str, body: &str, carried: &[Carried]) -> Vec<String> {
+    let sizes = signed_sizes(model, body);
+    let unsaid = sizes.iter().filter(|sizes| carried.iter().all(|c| !sizes.contains(&c.fields.len())));
+    let unused = carried.iter().filter(|c| sizes.iter().all(|sizes| !sizes.contains(&c.fields.len())));
+    let unsaid = unsaid
+        .map(|sizes| format!("{model}: a signature over {} or {} values, and no such header", sizes[0], sizes[1]));
+    unsaid
+        .chain(unused.map(|c| format!("{model}: no signature is over the {} values of {}", c.fields.len(), c.message)))
+        .collect()
 }
 
 #[test]
@@ -237,6 +258,11 @@ fn every_model_has_each_message_with_as_many_components_as_its_header_says() {
     let table = Table::read();
     for model in models() {
         let (carried, body) = (model.carried(), model.body());
+        if model.name.starts_with("verifpal") {
+            let found = hold_signatures(&model.name, &body, &carried);
+            assert!(found.is_empty(), "\n{}", found.join("\n"));
+            continue;
+        }
         for said in &carried {
             let sizes = sizes(&model.name, &body, &said.tag);
             let declared = usize::from(body.contains(&format!("fun {}(", said.tag)));
@@ -249,14 +275,19 @@ fn every_model_has_each_message_with_as_many_components_as_its_header_says() {
                 said.fields.len()
             );
         }
-        // Nothing that looks like a message goes without a header.
+        // Nothing that looks like a message goes without a header; commitments and thumbs (section 3.4) are none.
+        let labels = |tag: &String| ["Tcom", "Tthumb"].contains(&tag.as_str());
         for line in body.lines() {
             let constants = line.trim().strip_suffix(": Tag;").and_then(|line| line.strip_prefix("const "));
             let constructor =
                 line.trim().strip_prefix("fun ").and_then(|line| line.split_once('(')).map(|(name, _)| name);
             let constructor = constructor.filter(|name| table.fields(name).is_some());
             for tag in constants.map(names).unwrap_or_default().into_iter().chain(constructor.map(str::to_owned)) {
-                assert!(carried.iter().any(|c| c.tag == tag), "{} has {tag} and no header for it", model.name);
+                assert!(
+                    labels(&tag) || carried.iter().any(|c| c.tag == tag),
+                    "{} has {tag} and no header for it",
+                    model.name
+                );
             }
         }
     }
@@ -278,10 +309,20 @@ fn the_tests_of_headers_and_bodies_see_what_is_wrong() {
     assert_eq!(wrong("proof, consent, session_key, keys, time", cut), 2, "carried and cut, and out of order");
     let body = "const Tx, Ty: Tag; send_1(A, B, {Tx, a, f(b, c), {d}k}sk(A)); recv(h(Tx, a, b));";
     assert_eq!(sizes("scyther/x", body, "Tx"), [3, 2]);
+    let body = "const Tx, Ty: Tag;\nmacro both = h(a), h(b);\nmacro y = Ty, both;\nmacro x = {Tx, y, both, c}sk(A);\n";
+    assert_eq!((sizes("scyther/x", body, "Tx"), sizes("scyther/x", body, "Ty")), (vec![4], vec![2]));
     assert_eq!(sizes("proverif/x", "fun X(host, key): bitstring [data]. let X(=a, b, (c, d)) = m in", "X"), [2, 3]);
     assert_eq!(sizes("proverif/x", "fun f(key): key.\nconst Tx, Ty: bitstring.\nout(c, (Tx, a, b)).", "Tx"), [2]);
-    let body = "t = CONCAT(c, d)\nm = CONCAT(tag_x, a, b, t)\n";
-    assert_eq!(sizes("verifpal/x", body, "tag_x"), [4]);
+    let body = "\tm = HASH(HASH(a, b, c), d)\n\ts = SIGN(k, m)\n\t_ = SIGNVERIF(v, HASH(a, HASH(b)), s)?\n";
+    assert_eq!(signed_sizes("verifpal/x", body), [[2, 4], [2, 2]]);
+    let carried = |fields: &str| Carried { message: "M".into(), tag: "M".into(), fields: names(fields) };
+    assert_eq!(hold_signatures("verifpal/x", body, &[carried("a, b, c, d"), carried("a, b")]).len(), 0);
+    assert_eq!(hold_signatures("verifpal/x", body, &[carried("a, b, c, d")]).len(), 1, "a signature without a header");
+    assert_eq!(
+        hold_signatures("verifpal/x", body, &[carried("a, b"), carried("a, b, c")]).len(),
+        1,
+        "nothing of that size"
+    );
 }
 
 // The results.
