@@ -6,7 +6,7 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::commitment::{Commitment, Opening};
-use waybill_crypto::keys::{HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey};
 use waybill_crypto::pseudonym::{Pseudonym, RootSecret};
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
@@ -588,14 +588,15 @@ impl Patient<'_> {
         Ok(Ending { state, code: receipt.is_none().then_some(Code::ReceiptInvalid), receipt })
     }
 
-    /// Reads a signed refusal: a hospital's under its pinned key, or the authority's.
+    /// Reads a signed refusal of `subject`, the case's proof or its delegation: a hospital's under its pinned key, or the authority's.
     ///
     /// # Errors
-    /// `signature-invalid` when neither the contact nor the authority signed it.
+    /// `signature-invalid` when neither the contact nor the authority signed it; `unknown-case` when it is of something else.
     pub fn accept_refusal(
         &self,
         trust: &Trust,
         draft: &Draft,
+        subject: Digest,
         contact: &Contact,
         body: &RefusalBody,
     ) -> Result<Code, Rejection> {
@@ -606,6 +607,9 @@ impl Patient<'_> {
             trust.verify_authority(&self.ctx, &body.refusal)?
         };
         let said = refusal.message();
+        if said.subject != subject {
+            return Err(Code::UnknownCase.into());
+        }
         let full = body.detail.as_ref().and_then(|sealed| {
             let key = draft.reply_key();
             let plain = sealed.open(self.ctx.backend, &key, SealPurpose::RejectionDetail, &said.subject.0).ok()?;

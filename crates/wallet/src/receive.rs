@@ -1,7 +1,7 @@
 //! What arrives. A mailbox can be filled by anybody who learns its address, so nothing that arrives is ever an error: what is
 //! not ours is ignored and counted.
 
-use waybill_crypto::keys::HospitalKeys;
+use waybill_crypto::keys::{Digest, HospitalKeys};
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
     Disclosure, EndState, Item, LoginOutcome, Preview, Purpose, Refusal, RefusalBody, StatementBody, VoucherGrant,
@@ -427,7 +427,7 @@ impl Wallet {
         let (from, public) =
             self.verify_refusal(now, parcel, &[&case.source.clone(), &case.destination.clone()], subject)?;
         let case = self.case(number)?;
-        let code = self.refusal_detail(now, number, parcel).unwrap_or(public);
+        let code = self.refusal_detail(now, number, subject, parcel).unwrap_or(public);
         let notice = Notice { from, code, time: now };
         if case.stage == Stage::AwaitingProof && code == Code::VoucherExpired && notice.from == Party::Authority {
             return self.voucher_expired(number, notice);
@@ -465,12 +465,12 @@ impl Wallet {
     }
 
     /// The full code, when the refusal carries one that opens under the case's reply key.
-    fn refusal_detail(&self, now: Timestamp, number: CaseNumber, parcel: &Parcel) -> Option<Code> {
+    fn refusal_detail(&self, now: Timestamp, number: CaseNumber, subject: Digest, parcel: &Parcel) -> Option<Code> {
         let case = self.case(number).ok()?;
         let body: RefusalBody = parcel.open(Kind::Refusal, "refusal").ok()?;
         let signer = body.refusal.parse().ok()?.kid();
         let contact = if signer == case.source.keys.signing.kid() { &case.source } else { &case.destination };
-        self.patient(now).accept_refusal(self.trust.as_ref()?, &case.draft, contact, &body).ok()
+        self.patient(now).accept_refusal(self.trust.as_ref()?, &case.draft, subject, contact, &body).ok()
     }
 
     /// Something for a case that is over: its end once more, or the refusal of a proof that was presented again.
@@ -502,7 +502,7 @@ impl Wallet {
         now: Timestamp,
         parcel: &Parcel,
         contacts: &[&Contact],
-        subject: waybill_crypto::keys::Digest,
+        subject: Digest,
     ) -> Result<(Party, Code), Stop> {
         let body: RefusalBody = parcel.open(Kind::Refusal, "refusal")?;
         let unverified: Unverified<Refusal> = body.refusal.parse()?;

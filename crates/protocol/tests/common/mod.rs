@@ -1,6 +1,6 @@
 //! A whole network in memory: authority with log and witnesses, two hospitals, one patient registered at both. Every step calls the
 //! role functions that the servers call, with the portable back end, so that every run gives the same bytes.
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod forge;
@@ -188,7 +188,12 @@ fn hospital(network: &Network, name: &str) -> (HospitalIdentity, Serial) {
 }
 
 /// Registration in person, by the messages.
-fn register(network: &Network, root: &RootSecret, hospital: &HospitalIdentity, local: &str) -> (Registered, Contact) {
+pub fn register(
+    network: &Network,
+    root: &RootSecret,
+    hospital: &HospitalIdentity,
+    local: &str,
+) -> (Registered, Contact) {
     let ctx = Ctx { now: NOW, backend: &network.backend };
     let (registrar, patient) = (Registrar { ctx, hospital }, Patient { ctx, root });
     let enrolment = Enrolment {

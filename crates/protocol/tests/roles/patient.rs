@@ -141,7 +141,7 @@ fn the_destinations_refusal_is_read_with_its_sealed_detail_and_a_strangers_is_no
     let effect = world.destination().tell_patient(&m.destination(), Code::PatientUnknown).unwrap();
     let body = posted(&[effect], Kind::Refusal).open(Kind::Refusal, "refusal").unwrap();
     let accept = |body: &waybill_protocol::messages::RefusalBody| {
-        world.patient().accept_refusal(&world.patient_trust, &m.draft, &world.b.contact, body)
+        world.patient().accept_refusal(&world.patient_trust, &m.draft, m.proof.id().0, &world.b.contact, body)
     };
     assert_eq!(accept(&body).unwrap(), Code::PatientUnknown);
     let refusal = resigned(&world, &world.stranger(B).0, &body.refusal, |_| {});

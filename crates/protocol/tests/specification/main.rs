@@ -3,10 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cddl;
+#[path = "../common/table.rs"]
+#[allow(dead_code, reason = "who signs is seen in an honest run")]
+mod common_table;
+mod models;
 #[path = "../common/samples.rs"]
 #[allow(dead_code, reason = "only the message types are asked for here")]
 mod samples;
 mod sources;
+mod table;
 
 use std::collections::BTreeSet;
 
