@@ -2,11 +2,13 @@
 
 mod attack;
 mod authority;
+mod bench;
 mod hospital;
 mod patient;
 
 pub use attack::AttackArgs;
 pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
+pub use bench::BenchCommand;
 pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};
 
@@ -40,6 +42,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Attack a network of real processes, attack by attack, each beside its unattacked twin.
     Attack(AttackArgs),
+    /// Measure what no test may assert: times over real processes.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Judge a file of evidence offline: which sentence of the case is proven by which signature.
     Verify(VerifyArgs),
     /// Write generated patients (FHIR R4), the same for the same seed.

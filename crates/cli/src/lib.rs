@@ -5,12 +5,14 @@
 //! - [`patient`]: what a patient does, with [`courier`] to carry it
 //! - [`demo`]: a whole network, real processes and a real migration
 //! - [`attack`]: the same network under attack
+//! - [`bench`]: figures over real processes
 //! - [`verify`]: evidence, read aloud
 
 pub mod admin;
 pub mod args;
 pub mod attack;
 pub mod authority;
+pub mod bench;
 pub mod console;
 pub mod courier;
 pub mod demo;
@@ -58,6 +60,7 @@ async fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, console).await,
         Command::Attack(args) => attack::run(args, console).await,
+        Command::Bench(command) => bench::run(command, console).await,
         Command::Verify(args) => verify::run(&args, console),
         Command::Sample(args) => sample::run(&args, console),
         Command::Authority(command) => authority::run(command, console).await,

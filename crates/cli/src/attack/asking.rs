@@ -152,7 +152,7 @@ pub const TABLE: &[Attack] = &[
 ];
 
 /// A registered patient, a case, and B in our hands.
-pub(super) async fn set(scene: &mut Scene) -> Result<(Patient, Case, Destination), Failure> {
+pub(crate) async fn set(scene: &mut Scene) -> Result<(Patient, Case, Destination), Failure> {
     let patient = Patient::register(scene).await?;
     let case = patient.delegate_all(scene).await?;
     Ok((patient, case, Destination::take(scene).await?))
@@ -330,7 +330,7 @@ fn opening_digest() -> waybill_crypto::keys::Digest {
 }
 
 /// A minted proof and a consent for a pseudonym that is registered nowhere, signed by some key.
-fn stranger(
+pub(crate) fn stranger(
     authority: &Authority,
     patient: &Patient,
 ) -> Result<(Case, waybill_protocol::sealed::SealedBytes), Failure> {

@@ -1,0 +1,14 @@
+//! `waybill bench`.
+
+use clap::Subcommand;
+
+/// `waybill bench ...`: figures, not verdicts. A busy machine changes them, and no exit code depends on them.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Measure whether a hospital's answers about unknown patients and about known ones differ in time.
+    EqualAnswers {
+        /// How often each question is asked.
+        #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=5000))]
+        rounds: u32,
+    },
+}
