@@ -65,7 +65,7 @@ fn cose(alg: i8, typ: &str, payload: &[u8]) -> Vec<u8> {
 struct Messages(Vec<Value>);
 
 impl Visitor for Messages {
-    fn visit<M: Message + Clone>(&mut self, name: &'static str, message: M) {
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M) {
         let payload = to_cbor(&message);
         let signed = Signed::sign(&backend(), &signing_key(), message);
         assert_eq!(signed.bytes(), cose(-7, M::TYP, &payload), "{name}: the profile written twice");
@@ -107,7 +107,7 @@ fn refusal<M: Message>(bytes: &[u8]) -> Code {
 struct Negatives(Vec<Value>);
 
 impl Visitor for Negatives {
-    fn visit<M: Message + Clone>(&mut self, name: &'static str, message: M) {
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M) {
         let payload = to_cbor(&message);
         let good = cose(-7, M::TYP, &payload);
         let last = good.len() - 1;

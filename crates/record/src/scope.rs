@@ -42,7 +42,7 @@ const MAX_LABEL_BYTES: usize = 64;
 /// the patient did not allow.
 ///
 /// Source: PROTOCOL section 5, Scope.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Scope {
     types: TypeRule,
     from: Option<Day>,
@@ -50,6 +50,8 @@ pub struct Scope {
     undated: bool,
     labels: LabelRule,
 }
+
+waybill_crypto::opaque_debug!(Scope);
 
 /// Which resource types are in scope.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,7 +119,7 @@ fn terms() -> Terms {
 
 /// Whoever wants a sample of each message; called once for every message there is.
 pub trait Visitor {
-    fn visit<M: Message + Clone>(&mut self, name: &'static str, message: M);
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M);
 }
 
 pub fn visit(v: &mut impl Visitor) {

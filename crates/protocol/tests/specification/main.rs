@@ -131,7 +131,7 @@ fn the_catalogue_is_the_codes() {
 struct Types(Vec<&'static str>);
 
 impl samples::Visitor for Types {
-    fn visit<M: Message + Clone>(&mut self, name: &'static str, _: M) {
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, _: M) {
         let line = format!("| `{name}` | `{}` |", M::TYP);
         assert!(section("## 5 ").contains(&line), "section 5 lacks {line}");
         self.0.push(M::TYP);
@@ -152,6 +152,30 @@ fn every_message_has_its_own_type_and_a_place_in_the_table() {
             .map(|file| sources::read(&format!("protocol/src/messages/{file}.rs")).matches("impl Message for ").count())
             .sum();
     assert_eq!(implemented, types.0.len(), "every message has a sample, and so its vectors");
+}
+
+struct Shown(usize);
+
+impl samples::Visitor for Shown {
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M) {
+        let shown = format!("{message:?}");
+        let medical = ["Observation", "Immunization", "Condition", "AllergyIntolerance", "DiagnosticReport", "preliminary"];
+        for word in medical {
+            assert!(!shown.contains(word), "{name} shows what a record holds: {shown}");
+        }
+        // Nonces (an enrolment code is one), openings and pseudonyms count upwards in the samples, and would be lists of numbers.
+        let numbers: Vec<u8> = shown.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let counts = numbers.windows(4).any(|w| w.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
+        assert!(!counts, "{name} shows secret bytes: {shown}");
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn debug_of_a_message_shows_no_secret_and_nothing_of_a_record() {
+    let mut shown = Shown(0);
+    samples::visit(&mut shown);
+    assert_eq!(shown.0, 22);
 }
 
 #[test]

@@ -116,7 +116,7 @@ struct Samples<'a> {
 }
 
 impl samples::Visitor for Samples<'_> {
-    fn visit<M: Message + Clone>(&mut self, name: &'static str, message: M) {
+    fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M) {
         let listed = self.table.message(name);
         assert_eq!(listed.tag, M::TYP, "{name}");
         // Generic CBOR: one array, an element for each field, in the encoding that the field's rule allows.
