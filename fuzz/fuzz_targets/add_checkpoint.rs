@@ -1,3 +1,4 @@
+//! libFuzzer's door to [`waybill_fuzz::targets::log::add_checkpoint`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,3 +1,4 @@
+//! libFuzzer's door to [`waybill_fuzz::targets::record::names`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

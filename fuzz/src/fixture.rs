@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use waybill_crypto::backend::Backend;
-use waybill_crypto::certificate::{CertificateSigner as _, Issuer, KeySigner, RootKey, TrustAnchor};
+use waybill_crypto::certificate::{CertificateSigner as _, Issuer, KeySigner, RootKey, TrustAnchor, VerifiedIssuer};
 use waybill_crypto::keys::{Digest, Ed25519SecretKey, HpkeSecretKey, SigningKey};
 use waybill_crypto::portable::Portable;
 use waybill_protocol::log::{CheckpointPolicy, KeyName, NoteKeyKind, NoteSigner};
@@ -48,6 +48,8 @@ pub const ISSUING: &[u8] = include_bytes!("../fixtures/issuing.der");
 pub const EVIDENCE_ROOT: &[u8] = include_bytes!("../fixtures/evidence-root.der");
 
 static ANCHOR: LazyLock<TrustAnchor> = LazyLock::new(|| TrustAnchor::from_der(ROOT).expect("the fixture is a root"));
+static ISSUER: LazyLock<VerifiedIssuer> =
+    LazyLock::new(|| ANCHOR.verify_issuer(ISSUING, NOW).expect("the fixture is an issuing certificate"));
 static EVIDENCE_ANCHOR: LazyLock<TrustAnchor> =
     LazyLock::new(|| TrustAnchor::from_der(EVIDENCE_ROOT).expect("the fixture is a root"));
 
@@ -87,6 +89,11 @@ pub fn issuing_key() -> &'static SigningKey {
 /// The authority's root.
 pub fn anchor() -> &'static TrustAnchor {
     &ANCHOR
+}
+
+/// The issuing key as its certificate shows it.
+pub fn issuer() -> &'static VerifiedIssuer {
+    &ISSUER
 }
 
 /// The root of the corpus of evidence.
