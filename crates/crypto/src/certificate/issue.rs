@@ -102,7 +102,7 @@ pub struct Subject<'a> {
     pub name: &'a PartyName,
     /// The key, made where it lives; its possession was proven by the request.
     pub public_key: &'a VerifyingKey,
-    /// Whether a [`Profile::ServiceTls`] certificate also names `localhost` and 127.0.0.1.
+    /// Whether it also names `localhost` and 127.0.0.1: every [`Profile::ServiceTls`] certificate must, no other may.
     pub loopback: bool,
 }
 

@@ -40,7 +40,7 @@ pub enum Profile {
     HospitalTls,
     /// A hospital's message key: private, critical extended usage.
     HospitalSigning,
-    /// The TLS key of the authority, a relay or a witness; may also name the local machine, for demonstrations on one.
+    /// The TLS key of the authority, a relay or a witness; also names the local machine, which tells it from a hospital's.
     ServiceTls,
 }
 

@@ -54,7 +54,7 @@ pub struct CertificateRequest {
 /// Makes a request in DER for a leaf certificate.
 ///
 /// # Errors
-/// [`RequestError::Usage`] for a profile that is no leaf's.
+/// [`RequestError::Usage`] for a profile that is no leaf's, and for loopback names in any but a service's certificate or none in one.
 pub fn create_csr(
     backend: &dyn Backend,
     key: &SigningKey,
@@ -62,7 +62,7 @@ pub fn create_csr(
     profile: Profile,
     loopback: bool,
 ) -> Result<Vec<u8>, RequestError> {
-    if profile.path_length().is_some() || (loopback && profile != Profile::ServiceTls) {
+    if profile.path_length().is_some() || loopback != (profile == Profile::ServiceTls) {
         return Err(RequestError::Usage);
     }
     build(backend, key, name, profile, loopback).map_err(|_| RequestError::Malformed)

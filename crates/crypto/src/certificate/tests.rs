@@ -58,7 +58,7 @@ impl Network {
     }
 
     fn leaf(&self, profile: Profile) -> Vec<u8> {
-        self.issue(profile, "hospital-a.example", false).unwrap().der
+        self.issue(profile, "hospital-a.example", profile == Profile::ServiceTls).unwrap().der
     }
 
     fn crl_der(&self, revoked: &[Revoked], number: u64, at: u64) -> Vec<u8> {
@@ -82,16 +82,20 @@ const LEAVES: [Profile; 4] =
 fn every_profile_verifies_for_its_own_use_and_for_no_other() {
     let network = Network::new(1);
     for profile in LEAVES {
-        let issued = network.issue(profile, "hospital-a.example", false).unwrap();
+        let issued = network.issue(profile, "hospital-a.example", profile == Profile::ServiceTls).unwrap();
         let verified = network.verify(&issued.der, profile, NOW).unwrap();
         assert_eq!(verified.subject, "hospital-a.example");
         assert_eq!(verified.public_key, *leaf_key().public());
         assert_eq!((verified.serial, verified.not_after), (issued.serial, NOW + 30 * DAY));
         assert_eq!(verified.fingerprint, crate::digest::sha256(&[&issued.der]));
         for other in LEAVES {
-            // The two TLS profiles differ in lifetime and loopback names only.
-            if other != profile && !(other.is_tls() && profile.is_tls()) {
-                assert_eq!(network.verify(&issued.der, other, NOW), Err(CertificateError::WrongUsage), "{other}");
+            // The two TLS profiles differ in lifetime and loopback names only; these two tell them apart, either way.
+            let refusal = match (profile.is_tls(), other.is_tls()) {
+                (true, true) => CertificateError::Profile(Link::Leaf, LintFailure::AlternativeName),
+                _ => CertificateError::WrongUsage,
+            };
+            if other != profile {
+                assert_eq!(network.verify(&issued.der, other, NOW), Err(refusal), "{profile} as {other}");
             }
         }
         for other in [Profile::Root, Profile::Issuing] {
@@ -269,6 +273,7 @@ fn the_real_key_signs_nothing_that_fails_its_lint() {
     let issue = |subject: &Subject<'_>, days| issuer.issue(subject, NOW, days * DAY).map(|_| ());
     assert_eq!(issue(&subject(Profile::HospitalTls, false), 31), Err(IssueError::Lint(LintFailure::Lifetime)));
     assert_eq!(issue(&subject(Profile::HospitalTls, true), 30), Err(IssueError::Lint(LintFailure::AlternativeName)));
+    assert_eq!(issue(&subject(Profile::ServiceTls, false), 30), Err(IssueError::Lint(LintFailure::AlternativeName)));
     let dots = name("a..b");
     let no_dns_name = Subject { name: &dots, ..subject(Profile::HospitalTls, false) };
     assert_eq!(issue(&no_dns_name, 30), Err(IssueError::Lint(LintFailure::AlternativeName)));
@@ -409,6 +414,7 @@ fn requests_prove_possession_and_ask_for_one_profile() {
     }
     let refused = |profile, loopback| create_csr(&backend, &key, &hospital, profile, loopback).unwrap_err();
     assert_eq!(refused(Profile::Issuing, false), RequestError::Usage);
+    assert_eq!(refused(Profile::ServiceTls, false), RequestError::Usage);
     assert_eq!(refused(Profile::HospitalTls, true), RequestError::Usage);
     assert_eq!(verify_csr(&backend, &vec![0; MAX_CERTIFICATE_BYTES + 1]), Err(RequestError::Malformed));
 

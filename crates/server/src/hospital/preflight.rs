@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::certificate::{Profile, TrustAnchor, verify_chain_offline};
+use waybill_record::dates::Day;
 use waybill_store::{DataFolder, Key, OpenError, Space, SqliteOptions, SqliteStore, Store};
 
 use super::staff::{LocalUsers, Staff};
@@ -284,16 +285,23 @@ fn clock_of(answer: &Answer, now: u64) -> Check {
     }
 }
 
-/// The seconds of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7).
-fn http_date(text: &str) -> Option<u64> {
+/// The seconds of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7); none for what no clock shows.
+#[must_use]
+pub fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_ascii_whitespace().skip(1);
-    let day: u64 = words.next()?.parse().ok()?;
+    // Read as small numbers, so that nothing below can overflow whatever the authority says.
+    let day: u8 = words.next()?.parse().ok()?;
     let name = words.next()?;
     let month = MONTHS.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok()?;
-    let mut time = words.next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let year: u16 = words.next()?.parse().ok()?;
+    let mut time = words.next()?.split(':').map(|part| part.parse::<u8>().ok().map(u64::from));
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let (year, day) = (u64::from(year), u64::from(day));
+    Day::from_number(u32::try_from(year * 10_000 + month * 100 + day).ok()?).ok()?;
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
     // Years that begin in March, so that a leap day is the last of its year.
     let (year, month) = if month <= 2 { (year.checked_sub(1)?, month + 9) } else { (year, month - 3) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
@@ -314,7 +322,19 @@ mod tests {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(http_date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
-        assert_eq!(http_date("yesterday"), None);
+        assert_eq!(http_date("Sat, 31 Dec 2016 23:59:60 GMT"), Some(1_483_228_800), "a leap second");
+        for wrong in [
+            "yesterday",
+            "Sun, 06 Nov 18446744073709551615 08:49:37 GMT",
+            "Sun, 18446744073709551615 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 18446744073709551615:49:37 GMT",
+            "Sun, 00 Mar 0000 00:00:00 GMT",
+            "Sun, 30 Feb 2024 00:00:00 GMT",
+            "Sun, 06 Nov 1994 24:00:00 GMT",
+            "Sun, 06 Nov 1994 08:60:00 GMT",
+        ] {
+            assert_eq!(http_date(wrong), None, "{wrong}");
+        }
     }
 
     fn config(folder: &Path, one_time: &str, more: &str) -> HospitalConfig {
