@@ -12,7 +12,7 @@ use waybill_protocol::wire::Kind;
 
 use crate::bench::Bench;
 use crate::common::{A, id};
-use crate::things::{Entry, Kept, Letter, Log, Mark, Outcome, Says, message, message_name, short};
+use crate::things::{Entry, Kept, Letter, Log, Mark, Outcome, Says, message, short};
 use crate::twins::Twin;
 
 /// What surrounds a step: clock, registry, and the mistake of a twin.
@@ -202,9 +202,4 @@ pub fn fold(log: &Log) -> AuthorityState {
 /// The message that a leaf stands for, by name.
 pub fn logged(entry: &Entry) -> u64 {
     short(&entry.leaf.message.0)
-}
-
-/// The release in a row, by name: for properties that compare row and log.
-pub fn release_of(case: &AuthorityCase) -> Option<u64> {
-    case.release.as_ref().map(message_name)
 }

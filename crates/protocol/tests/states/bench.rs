@@ -1,7 +1,7 @@
 //! The network in which the model runs: real keys, certificates, proof and consent; a clock with two positions; randomness that
 //! follows from what is done, so that doing the same again gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use waybill_crypto::backend::Backend as _;
@@ -25,8 +25,9 @@ use waybill_protocol::source::{Source, Staged};
 use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel, from_cbor, to_cbor};
 
-use crate::common::{A, B, DAY, NOW, REPLY, TestLog, World, id, leaves, sealed};
-use crate::things::{Entry, Kept, Letter, Log, Says, Shared, message, short};
+use crate::common::{A, B, DAY, NOW, REPLY, TestLog, World, demographics, id, leaves, sealed};
+use crate::things::{Entry, Kept, Letter, Log, Outcome, Party, Says, Shared, message, short};
+use crate::twins::Twin;
 
 /// When everything that has a deadline is past it.
 pub const LATE: Timestamp = Timestamp(NOW.0 + 7 * DAY + 60);
@@ -34,6 +35,8 @@ pub const LATE: Timestamp = Timestamp(NOW.0 + 7 * DAY + 60);
 pub struct Bench {
     /// The network early and late; the keys are the same.
     worlds: [World; 2],
+    /// Whether a person must compare the two patients.
+    pub doubt: bool,
     pub proof: ProofId,
     draft: Draft,
     /// The authority's row and log when the proof has been issued.
@@ -49,7 +52,12 @@ pub struct Bench {
     pub consent: u64,
     /// One-time keys by session: what the destination's folder holds unless it was lost.
     one_time: Mutex<BTreeMap<SessionId, HpkeSecretKey>>,
+    /// What the roles gave: asked the same, they give the same.
+    done: Mutex<HashMap<Asked, Option<Arc<Outcome>>>>,
 }
+
+/// What a step was computed from: twin, party, rows, what it is about, and what surrounds it.
+pub type Asked = (Option<Twin>, Party, [u64; 3], u64, (bool, bool, u8));
 
 /// A record staged for a session.
 pub struct Stage {
@@ -58,9 +66,18 @@ pub struct Stage {
     pub reply: HpkeSecretKey,
 }
 
-/// The world as it is late: the same keys, a fresh revocation list.
-fn late_world() -> World {
+/// The world as it begins; with a doubt the destination knows the patient under another family name.
+fn early_world(doubt: bool) -> World {
     let mut world = World::new();
+    if doubt {
+        world.b.patient = demographics("patient-at-b", "Byron", "1815-12-10");
+    }
+    world
+}
+
+/// The world as it is late: the same keys, a fresh revocation list.
+fn late_world(doubt: bool) -> World {
+    let mut world = early_world(doubt);
     world.now = LATE;
     let crl = || world.network.crl(&[], LATE);
     let lists = [crl(), crl(), crl(), crl()];
@@ -75,8 +92,8 @@ fn letter(to: Recipient, parcel: Vec<u8>) -> Arc<Letter> {
 }
 
 impl Bench {
-    pub fn new() -> Self {
-        let mut world = World::new();
+    pub fn new(doubt: bool) -> Self {
+        let mut world = early_world(doubt);
         let (draft, delegation) = world.delegate(0);
         let role = world.authority();
         let intent = role.check_delegation(&delegation, &crate::common::all_active).unwrap();
@@ -107,8 +124,25 @@ impl Bench {
             forged: letter(Recipient::Hospital(id(A)), Parcel::pack(Kind::TransferRequest, &forged)),
             consent,
             one_time: Mutex::default(),
-            worlds: [world, late_world()],
+            done: Mutex::default(),
+            worlds: [world, late_world(doubt)],
+            doubt,
         }
+    }
+
+    /// What was given for the same before, or is given now.
+    pub fn remember(&self, asked: Asked, give: impl FnOnce() -> Option<Outcome>) -> Option<Arc<Outcome>> {
+        if let Some(done) = self.done.lock().unwrap().get(&asked) {
+            return done.clone();
+        }
+        let outcome = give().map(Arc::new);
+        self.done.lock().unwrap().insert(asked, outcome.clone());
+        outcome
+    }
+
+    /// How many different steps the roles were asked for.
+    pub fn asked(&self) -> usize {
+        self.done.lock().unwrap().len()
     }
 
     pub fn world(&self, late: bool) -> &World {

@@ -17,7 +17,7 @@ use waybill_protocol::wire::{Kind, Parcel};
 use crate::authority::{Around, effects};
 use crate::bench::{Bench, forger};
 use crate::common::{A, B, REVIEW_SECONDS, id};
-use crate::things::{Kept, Letter, Outcome, message, short};
+use crate::things::{Kept, Letter, Mark, Outcome, message, short};
 use crate::twins::Twin;
 
 /// What a hospital does of its own accord.
@@ -35,6 +35,8 @@ pub enum Step {
     Wake,
     /// Staff stops the case.
     Stop,
+    /// A person at the source compared the two patients and vouches for them.
+    Approve,
     /// The one-time key is gone: cleaned away, or lost with the folder it was in.
     LoseKey,
 }
@@ -152,7 +154,12 @@ fn requested(bench: &Bench, around: Around, side: &SourceSide<'_>, letter: &Lett
         let consent = role.verify_consent(opened, forged.as_ref().or(known))?;
         let (Admission::First | Admission::Next) = admit(side.case, attempt)?;
         let checked = role.compare_identity(consent, &world.a.patient)?;
-        Ok(role.open_case(checked, Some(&Bench::checkpoint(side.known)), REVIEW_SECONDS))
+        let (mut case, mut asked) = role.open_case(checked, Some(&Bench::checkpoint(side.known)), REVIEW_SECONDS);
+        if around.is(Twin::ReviewOverlooked) {
+            case.state = SourceState::Redeeming;
+            asked.push(role.redeem(&case));
+        }
+        Ok((case, asked))
     };
     match opened() {
         Ok(transition) => Some(of_source(transition)),
@@ -181,7 +188,9 @@ pub fn source_does(bench: &Bench, around: Around, side: &SourceSide<'_>, step: S
             if around.is(Twin::StagedTwice) {
                 stage.staged.key = waybill_crypto::stream::RecordKey::random(&backend);
             }
-            role.handle_staged(case, &stage.staged).ok().map(of_source)
+            let consented = short(&case.request.consent.digest()) == bench.consent;
+            let marks = (!consented).then_some(Mark::Unconsented).into_iter().collect();
+            role.handle_staged(case, &stage.staged).ok().map(|made| Outcome { marks, ..of_source(made) })
         }
         Step::Stop => match case.state {
             SourceState::AwaitingReview | SourceState::Redeeming | SourceState::Granted => {
@@ -197,7 +206,17 @@ pub fn source_does(bench: &Bench, around: Around, side: &SourceSide<'_>, step: S
             }
             SourceState::Refused | SourceState::Closed => None,
         },
-        Step::Wake => Some(only(decline(ctx, own, proof, vec![Recipient::Authority]))),
+        Step::Approve => {
+            let made = role.approve_review(case, Some(&Bench::checkpoint(side.known))).ok()?;
+            Some(Outcome { approved: true, ..of_source(made) })
+        }
+        Step::Wake => {
+            let ask = decline(ctx, own, proof, vec![Recipient::Authority]);
+            let Some((case, mut asked)) = role.handle_overdue(case) else { return Some(only(ask)) };
+            asked.push(Effect::Deadline(case.expires.plus(1)));
+            asked.extend(ask);
+            Some(of_source((case, asked)))
+        }
         _ => None,
     }
 }

@@ -1,12 +1,12 @@
 //! The model: the durable rows of authority, source and destination, what is under way between them, and everything that can happen.
 
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use stateright::{Model, Property};
 use waybill_protocol::authority::AuthorityCase;
-use waybill_protocol::destination::DestinationCase;
+use waybill_protocol::destination::{DestinationCase, MOST_ATTEMPTS};
 use waybill_protocol::log::witness::judge_conflict;
 use waybill_protocol::messages::EndState;
 use waybill_protocol::migration::{DestinationState, SourceState};
@@ -18,18 +18,8 @@ use crate::bench::{Bench, LATE};
 use crate::common::NOW;
 use crate::hospitals::{self, DestinationSide, SourceSide, Step};
 use crate::things::{Letter, Log, Mark, Outcome, Party, Shared};
+use crate::properties::is_over;
 use crate::twins::Twin;
-
-/// How the network treats letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mail {
-    /// Whatever was ever posted may come at any time, any number of times, in any order, or never: the network at its worst, for what
-    /// must never happen.
-    Hostile,
-    /// A letter is under way until it comes or is lost; it may come twice; what waits for an answer is posted again from the outbox:
-    /// for what must remain possible.
-    Lossy,
-}
 
 /// What the clock does, which all parties read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +34,6 @@ pub enum Clock {
 /// What can happen in a run, beside what the parties do anyway.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    pub mail: Mail,
     /// Attempts that the destination makes.
     pub attempts: u32,
     pub clock: Clock,
@@ -68,7 +57,6 @@ pub struct Bounds {
 
 /// Nothing but the parties and the network.
 pub const CALM: Bounds = Bounds {
-    mail: Mail::Hostile,
     attempts: 1,
     clock: Clock::Still,
     suspension: false,
@@ -99,10 +87,8 @@ impl Work {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// A party takes something up and commits. A letter is gone then, unless it comes once more.
+    /// A party takes something up and commits.
     Do(Party, Work),
-    /// A letter comes, and will come again.
-    Twice(Arc<Letter>),
     /// A party takes something up and is slow.
     Begin(Party, Work),
     /// The slow handler commits, if the row is still the one it read.
@@ -111,9 +97,6 @@ pub enum Action {
     Crash,
     /// A checkpoint is cosigned, and the next answer it covers goes out.
     Publish,
-    Lose(Arc<Letter>),
-    /// The outbox posts again.
-    Resend(Arc<Letter>),
     Clock,
     Suspend,
     Revoke,
@@ -148,15 +131,16 @@ pub struct State {
     pub one_time: bool,
     /// How often the record was made visible in the destination's store.
     pub stored: u8,
+    /// A person vouched for the two patients.
+    pub approved: bool,
     /// When each party's case is woken.
     pub timers: [Option<u64>; 3],
     /// How often each party's store was restored.
     pub lives: [u8; 3],
+    /// Whatever was ever posted: it may come at any time, any number of times, in any order, or never.
     pub letters: Vec<Arc<Letter>>,
-    /// What waits for an answer, by party and answer.
+    /// What waits for an answer, by party and answer, and is posted again until it came.
     pub outbox: Vec<(Party, u64, Arc<Letter>)>,
-    /// The answers sent, to be repeated.
-    pub answers: Vec<(Kind, Vec<Arc<Letter>>)>,
     pub slow: Option<Slow>,
     // What happened, for the properties.
     pub source_ends: Vec<EndState>,
@@ -178,10 +162,16 @@ impl State {
         ];
         let slow = self.slow.as_ref().map(|slow| (slow.party, slow.work.name(), slow.read));
         let ends = |ends: &[EndState]| ends.iter().fold(1_u64, |name, end| name * 8 + *end as u64);
-        let flags = (self.late, self.suspended, self.halted, self.one_time, self.stored);
+        let flags = (self.late, self.suspended, self.halted, self.one_time, self.stored, self.approved);
         let happened = (ends(&self.source_ends), ends(&self.destination_ends), &self.opened, &self.marks);
-        let mail = (&self.letters, &self.outbox, self.answers.iter().map(|(kind, all)| (*kind as u64, all)).collect::<Vec<_>>());
+        let mail = (&self.letters, &self.outbox);
         (rows, (self.answered, self.witnessed), flags, &self.timers, &self.lives, mail, slow, happened)
+    }
+
+    pub fn name(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(self, &mut hasher);
+        std::hash::Hasher::finish(&hasher)
     }
 
     fn row(&self, party: Party) -> u64 {
@@ -204,10 +194,6 @@ impl State {
         if let Err(at) = self.letters.binary_search_by_key(&letter.id, |l| l.id) {
             self.letters.insert(at, letter.clone());
         }
-    }
-
-    fn take(&mut self, letter: &Arc<Letter>) {
-        self.letters.retain(|l| l.id != letter.id);
     }
 
     fn is_due(&self, party: Party) -> bool {
@@ -249,26 +235,24 @@ impl fmt::Debug for State {
     }
 }
 
-/// What a step was computed from.
-type Asked = (Party, [u64; 3], u64, (bool, bool, u8));
-
 /// The model: a network, what can happen in it, and the mistake that its shell makes.
 pub struct Waybill {
     bench: Arc<Bench>,
     pub bounds: Bounds,
     pub twin: Option<Twin>,
-    done: Mutex<HashMap<Asked, Option<Arc<Outcome>>>>,
+    /// States from which an end was reached.
+    recovered: Mutex<HashSet<u64>>,
     properties: Vec<Property<Self>>,
 }
 
 impl Waybill {
     pub fn new(bench: &Arc<Bench>, bounds: Bounds, twin: Option<Twin>, properties: Vec<Property<Self>>) -> Self {
-        Self { bench: bench.clone(), bounds, twin, done: Mutex::default(), properties }
+        Self { bench: bench.clone(), bounds, twin, recovered: Mutex::default(), properties }
     }
 
-    /// The consent that the patient signed.
-    pub fn consent(&self) -> u64 {
-        self.bench.consent
+    /// Whether a person must compare the two patients.
+    pub fn doubt(&self) -> bool {
+        self.bench.doubt
     }
 
     fn is(&self, twin: Twin) -> bool {
@@ -293,11 +277,11 @@ impl Waybill {
             destination: None,
             one_time: false,
             stored: 0,
+            approved: false,
             timers: [Some(bench.issued.value.terms.expires.0 + 1), None, None],
             lives: [0; 3],
             letters,
             outbox: Vec::new(),
-            answers: Vec::new(),
             slow: None,
             source_ends: Vec::new(),
             destination_ends: Vec::new(),
@@ -315,17 +299,13 @@ impl Waybill {
         };
         let own = u64::from(matches!(work, Work::Own(_)));
         let asked = (
+            self.twin,
             party,
             [state.row(party), extra, own],
             work.name(),
             (state.late, state.suspended, state.lives[party as usize]),
         );
-        if let Some(done) = self.done.lock().unwrap().get(&asked) {
-            return done.clone();
-        }
-        let outcome = self.run(state, party, work).map(Arc::new);
-        self.done.lock().unwrap().insert(asked, outcome.clone());
-        outcome
+        self.bench.remember(asked, || self.run(state, party, work))
     }
 
     fn around(&self, state: &State) -> Around {
@@ -380,6 +360,7 @@ impl Waybill {
         }
         state.one_time = outcome.one_time.unwrap_or(state.one_time);
         state.stored += u8::from(outcome.stored);
+        state.approved |= outcome.approved;
         state.opened.extend(outcome.opened.filter(|session| !state.opened.contains(session)));
         self.append(state, outcome);
         if let Some(timer) = outcome.timer {
@@ -410,7 +391,7 @@ impl Waybill {
         state.outbox.retain(|item| !settled(item));
         for (letter, awaits) in &outcome.posts {
             state.post(letter);
-            let kept = awaits.filter(|_| self.bounds.mail == Mail::Lossy && !self.is(Twin::OutboxForgets));
+            let kept = awaits.filter(|_| !self.is(Twin::OutboxForgets));
             let Some(awaits) = kept else { continue };
             let item = (party, awaits, letter.clone());
             if let Err(at) = state.outbox.binary_search_by_key(&(party, awaits, letter.id), |(p, a, l)| (*p, *a, l.id)) {
@@ -419,30 +400,26 @@ impl Waybill {
         }
     }
 
+    /// The newest answer of a kind that was sent goes out again.
     fn repeat(&self, state: &mut State, kinds: &[Kind]) {
-        if self.bounds.mail == Mail::Hostile || self.is(Twin::AnswersOnce) {
+        if self.is(Twin::AnswersOnce) {
             return;
         }
-        let again: Vec<_> = state.answers.iter().filter(|(kind, _)| kinds.contains(kind)).cloned().collect();
-        again.iter().flat_map(|(_, letters)| letters).for_each(|letter| state.post(letter));
+        for kind in kinds {
+            let sent = (0..state.answered).rev().map(|index| self.answered(state, index));
+            let newest = sent.into_iter().find(|answer| answer.posts.first().is_some_and(|(first, _)| first.kind == *kind));
+            newest.iter().flat_map(|answer| &answer.posts).for_each(|(letter, _)| state.post(letter));
+        }
+    }
+
+    /// What a leaf is answered by.
+    fn answered(&self, state: &State, index: usize) -> Arc<Outcome> {
+        let asked = (self.twin, Party::Authority, [state.log.id, index as u64, 2], 0, (state.late, false, 0));
+        self.bench.remember(asked, || Some(authority::answers(&self.bench, self.around(state), &state.log, index))).unwrap()
     }
 
     fn answer(&self, state: &mut State, index: usize) {
-        let asked = (Party::Authority, [state.log.id, index as u64, 2], 0, (state.late, false, 0));
-        let found = self.done.lock().unwrap().get(&asked).cloned();
-        let outcome = found.flatten().unwrap_or_else(|| {
-            let made = Arc::new(authority::answers(&self.bench, self.around(state), &state.log, index));
-            self.done.lock().unwrap().insert(asked, Some(made.clone()));
-            made
-        });
-        if self.bounds.mail == Mail::Lossy
-            && let Some((first, _)) = outcome.posts.first()
-        {
-            let letters = outcome.posts.iter().map(|(letter, _)| letter.clone()).collect();
-            state.answers.retain(|(kind, _)| *kind != first.kind);
-            state.answers.push((first.kind, letters));
-            state.answers.sort_by_key(|(kind, _)| *kind as u64);
-        }
+        let outcome = self.answered(state, index);
         self.send(state, Party::Authority, &outcome);
         let new = outcome.marks.iter().filter(|mark| !state.marks.contains(mark)).copied().collect::<Vec<_>>();
         state.marks.extend(new);
@@ -470,7 +447,6 @@ impl Waybill {
         match party {
             Party::Authority => {
                 (state.authority, state.log, state.answered) = (start.authority, start.log, start.answered);
-                state.answers.clear();
                 let seen = format!("{}\n", state.witnessed);
                 let own = state.log.value.len() as u64;
                 state.halted = judge_conflict(own, seen.as_bytes()).is_err() && !self.is(Twin::RestoredUnchecked);
@@ -515,7 +491,7 @@ impl Waybill {
     }
 
     /// What a party may do of its own accord.
-    fn steps(&self, state: &State) -> Vec<(Party, Step)> {
+    fn steps(&self, state: &State, attempts: u32) -> Vec<(Party, Step)> {
         let (bounds, mut steps) = (&self.bounds, Vec::new());
         if !state.halted && state.is_due(Party::Authority) {
             steps.push((Party::Authority, Step::Wake));
@@ -524,13 +500,15 @@ impl Waybill {
             steps.extend((row.value.state == SourceState::Granted).then_some((Party::Source, Step::Export)));
             steps.extend(state.is_due(Party::Source).then_some((Party::Source, Step::Wake)));
             steps.extend(bounds.staff.then_some((Party::Source, Step::Stop)));
+            let waits = row.value.state == SourceState::AwaitingReview;
+            steps.extend(waits.then_some((Party::Source, Step::Approve)));
         }
         if let Some(row) = &state.destination {
             let add = |steps: &mut Vec<_>, when: bool, step| steps.extend(when.then_some((Party::Destination, step)));
             let case = &row.value;
             let held = case.state == DestinationState::KeyHeld || self.is(Twin::FiledBeforeKey);
             let over = matches!(case.state, DestinationState::Closed | DestinationState::Rejected);
-            let last = case.state == DestinationState::AttemptFailed && case.attempt >= bounds.attempts;
+            let last = case.state == DestinationState::AttemptFailed && case.attempt >= attempts;
             add(&mut steps, case.state == DestinationState::Receiving, Step::Receive);
             add(&mut steps, held, Step::File);
             add(&mut steps, held && bounds.rejection, Step::Reject);
@@ -539,6 +517,67 @@ impl Waybill {
             add(&mut steps, state.one_time && (bounds.lost_key && !over), Step::LoseKey);
         }
         steps
+    }
+}
+
+impl Waybill {
+    /// Whether the parties come to an end that all of them hold, from this state and without anything that is under way: all of it is
+    /// lost, a slow handler has crashed, and from now on the network is fair. Parties post what waits for an answer, do what their
+    /// rows ask for, and in the end time passes.
+    ///
+    /// With letters under way more is possible, not less; so nothing is missed by beginning without.
+    pub fn recovers(&self, state: &State) -> bool {
+        let (mut now, mut passed) = (State { letters: Vec::new(), slow: None, ..state.clone() }, Vec::new());
+        // An authority that does not serve is its operator's matter, until the newest store is back.
+        while !(state.halted || is_over(&now)) {
+            let name = now.name();
+            if self.recovered.lock().unwrap().contains(&name) {
+                break;
+            }
+            if passed.contains(&name) {
+                // Nothing new comes of it. Time may still help.
+                if now.late {
+                    return false;
+                }
+                now.late = true;
+                continue;
+            }
+            passed.push(name);
+            self.fair_round(&mut now);
+        }
+        self.recovered.lock().unwrap().extend(passed);
+        true
+    }
+
+    fn fair_round(&self, state: &mut State) {
+        let mut due: VecDeque<_> = state.outbox.iter().map(|(_, _, letter)| letter.clone()).collect();
+        loop {
+            while let Some(letter) = due.pop_front() {
+                if let Some(outcome) = self.outcome(state, letter.to, &Work::Letter(letter.clone())) {
+                    self.commit(state, letter.to, &outcome);
+                    due.extend(std::mem::take(&mut state.letters));
+                }
+            }
+            if state.answered == state.log.value.len() {
+                break;
+            }
+            self.publish(state);
+            due.extend(std::mem::take(&mut state.letters));
+        }
+        for (party, step) in self.steps(state, MOST_ATTEMPTS) {
+            let willing = matches!(step, Step::Export | Step::Receive | Step::File | Step::Wake);
+            if let Some(outcome) = self.outcome(state, party, &Work::Own(step)).filter(|_| willing) {
+                self.commit(state, party, &outcome);
+            }
+        }
+        // What was posted last is taken first in the next round; it is lost when it is not.
+        let mut due: VecDeque<_> = std::mem::take(&mut state.letters).into();
+        while let Some(letter) = due.pop_front() {
+            if let Some(outcome) = self.outcome(state, letter.to, &Work::Letter(letter.clone())) {
+                self.commit(state, letter.to, &outcome);
+                due.extend(std::mem::take(&mut state.letters));
+            }
+        }
     }
 }
 
@@ -555,12 +594,12 @@ impl Model for Waybill {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let (bounds, lossy) = (&self.bounds, self.bounds.mail == Mail::Lossy);
+        let bounds = &self.bounds;
         let serves = |party| party != Party::Authority || !state.halted;
         let letters = state.letters.iter().filter(|letter| serves(letter.to)).cloned();
         let works = letters.map(|letter| (letter.to, Work::Letter(letter)));
         let works: Vec<_> =
-            works.chain(self.steps(state).into_iter().map(|(party, step)| (party, Work::Own(step)))).collect();
+            works.chain(self.steps(state, bounds.attempts).into_iter().map(|(party, step)| (party, Work::Own(step)))).collect();
         if bounds.slow {
             match state.slow {
                 Some(_) => actions.extend([Action::Commit, Action::Crash]),
@@ -570,11 +609,6 @@ impl Model for Waybill {
         actions.extend(works.into_iter().map(|(party, work)| Action::Do(party, work)));
         if state.answered < state.log.value.len() && !state.halted {
             actions.push(Action::Publish);
-        }
-        if lossy {
-            actions.extend(state.letters.iter().cloned().map(Action::Twice));
-            actions.extend(state.letters.iter().cloned().map(Action::Lose));
-            actions.extend(state.outbox.iter().map(|(_, _, letter)| Action::Resend(letter.clone())));
         }
         let may = bounds.clock == Clock::Jumps || bounds.clock == Clock::Passes && !state.late;
         actions.extend(may.then_some(Action::Clock));
@@ -591,19 +625,8 @@ impl Model for Waybill {
         let mut next = state.clone();
         match action {
             Action::Do(party, work) => {
-                let outcome = self.outcome(state, party, &work);
-                match (&work, self.bounds.mail) {
-                    (Work::Letter(letter), Mail::Lossy) => next.take(letter),
-                    _ if outcome.is_none() => return None,
-                    _ => {}
-                }
-                if let Some(outcome) = outcome {
-                    self.commit(&mut next, party, &outcome);
-                }
-            }
-            Action::Twice(letter) => {
-                let outcome = self.outcome(state, letter.to, &Work::Letter(letter.clone()))?;
-                self.commit(&mut next, letter.to, &outcome);
+                let outcome = self.outcome(state, party, &work)?;
+                self.commit(&mut next, party, &outcome);
             }
             Action::Begin(party, work) => {
                 let outcome = self.outcome(state, party, &work)?;
@@ -612,8 +635,6 @@ impl Model for Waybill {
             Action::Commit => self.finish(&mut next, state.slow.as_ref()?),
             Action::Crash => next.slow = None,
             Action::Publish => self.publish(&mut next),
-            Action::Lose(letter) => next.take(&letter),
-            Action::Resend(letter) => next.post(&letter),
             Action::Clock => next.late = !next.late,
             Action::Suspend => next.suspended = !next.suspended,
             Action::Revoke => self.bench.revocations.iter().for_each(|letter| next.post(letter)),

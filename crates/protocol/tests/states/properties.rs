@@ -33,6 +33,8 @@ pub mod never {
     pub const CONTRADICTION: &str = "source and destination hold no contradicting ends, and only the authority's";
     pub const BLAMED: &str = "an honest source is never blamed";
     pub const MISLED: &str = "the patient reads the end that was signed";
+    pub const UNREVIEWED: &str = "a record leaves in doubt only when a person vouched for the two patients";
+    pub const STUCK: &str = "whatever was lost, the parties come to a signed end that all of them hold";
 }
 
 fn before<'a>(state: &'a State, entry: &Entry) -> &'a [Entry] {
@@ -124,12 +126,8 @@ fn left_granted(_: &Waybill, state: &State) -> bool {
     state.halted || letters(state, Kind::Manifest).all(granted)
 }
 
-fn left_consented(model: &Waybill, state: &State) -> bool {
-    let consented = |manifest: &Letter| {
-        letters(state, Kind::TransferRequest)
-            .any(|request| request.says.session == manifest.says.session && request.says.consent == Some(model.consent()))
-    };
-    letters(state, Kind::Manifest).all(consented)
+fn left_consented(_: &Waybill, state: &State) -> bool {
+    !state.marks.contains(&Mark::Unconsented)
 }
 
 fn one_key(_: &Waybill, state: &State) -> bool {
@@ -180,6 +178,14 @@ fn never_blamed(_: &Waybill, state: &State) -> bool {
     state.destination.as_ref().is_none_or(|row| row.value.revealed_key.is_none())
 }
 
+fn reviewed(model: &Waybill, state: &State) -> bool {
+    !model.doubt() || state.approved || letters(state, Kind::Manifest).next().is_none()
+}
+
+fn comes_to_an_end(model: &Waybill, state: &State) -> bool {
+    model.recovers(state)
+}
+
 /// Every invariant.
 pub fn invariants() -> Vec<Property<Waybill>> {
     vec![
@@ -204,6 +210,8 @@ pub fn invariants() -> Vec<Property<Waybill>> {
         Property::always(never::CONTRADICTION, ends_agree),
         Property::always(never::BLAMED, never_blamed),
         Property::always(never::MISLED, patient_reads),
+        Property::always(never::UNREVIEWED, reviewed),
+        Property::always(never::STUCK, comes_to_an_end),
     ]
 }
 

@@ -64,8 +64,6 @@ impl<T> Hash for Kept<T> {
 pub struct Says {
     /// The session it is about.
     pub session: Option<u64>,
-    /// The consent that a request carries.
-    pub consent: Option<u64>,
     /// What a receipt says.
     pub outcome: Option<OutcomeClass>,
     /// What a statement says.
@@ -136,8 +134,7 @@ fn read(parcel: &Parcel) -> Says {
     match parcel.kind {
         Kind::TransferRequest => {
             let body: TransferBody = parcel.open(parcel.kind, "request").unwrap();
-            let consent = Some(short(&body.consent.digest()));
-            Says { session: Some(message_name(&body.request)), consent, ..none }
+            Says { session: Some(message_name(&body.request)), ..none }
         }
         Kind::Redeem => {
             let body: RedeemBody = parcel.open(parcel.kind, "redeem").unwrap();
@@ -205,6 +202,8 @@ pub enum Mark {
     Late,
     /// Granted or released while a hospital of the case was suspended.
     Suspended,
+    /// A record left under a consent that the patient did not sign.
+    Unconsented,
     /// The patient cannot read a statement, or reads another end in it.
     PatientMisled,
 }
@@ -236,5 +235,7 @@ pub struct Outcome {
     pub opened: Option<u64>,
     /// The record is made visible in the destination's store.
     pub stored: bool,
+    /// A person vouched for the two patients.
+    pub approved: bool,
     pub marks: Vec<Mark>,
 }

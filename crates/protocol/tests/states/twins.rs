@@ -1,7 +1,7 @@
 //! Broken twins: the same role functions in a shell that makes one mistake. Each must be caught by the property that forbids it.
 
 /// The mistake. What is wrong is always the shell's part: what it keeps, when it keeps it, or which row it hands to the role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Twin {
     /// The authority commits a row without comparing the version it was computed from.
     SwapSkipped,
@@ -25,6 +25,8 @@ pub enum Twin {
     GrantOfAnotherSession,
     /// The source believes a key that nobody registered.
     ForgerRegistered,
+    /// The source takes a case that waits for a review up as if it did not.
+    ReviewOverlooked,
     /// The source stages twice and lodges the key of the other staging.
     StagedTwice,
     /// The source forgets which end it was told.
