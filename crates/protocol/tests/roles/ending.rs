@@ -187,7 +187,11 @@ fn a_source_that_began_anew_and_knows_no_manifest_is_told_the_end_by_the_destina
     let body = statement(&mut world, &m, None, LeafKind::STATEMENT, |_| {});
     let (closed, _) = world.source().handle_statement(anew.clone(), body.clone(), None).unwrap();
     let noted = (SourceState::Closed, None, Some(Code::ReceiptInvalid));
-    assert_eq!((closed.state, closed.receipt, closed.code), noted, "what the receipt says of a manifest is not believed");
+    assert_eq!(
+        (closed.state, closed.receipt, closed.code),
+        noted,
+        "what the receipt says of a manifest is not believed"
+    );
     // Whoever else signed, of whatever else: that ends nothing.
     let key = SigningKey::derive(&[1; 32]);
     let own = world.b.identity.signing.clone();

@@ -1,6 +1,6 @@
 //! The authority's shell, as `crates/server/src/authority/engine.rs` and `sequencer.rs` do it: load, call the role, commit, answer.
 
-use waybill_protocol::authority::{Authority, AuthorityCase, Transition};
+use waybill_protocol::authority::{Answer, Authority, AuthorityCase, Transition};
 use waybill_protocol::log::LeafKind;
 use waybill_protocol::messages::{
     DeliveryBody, DeliveryReceipt, EndState, LodgementBody, ReceiptBody, RedeemBody, RefusalBody, RevocationBody,
@@ -41,7 +41,8 @@ pub fn takes(bench: &Bench, around: Around, case: &AuthorityCase, letter: &Lette
         Kind::KeyLodgement => {
             let body: LodgementBody = parcel.open(letter.kind, "lodgement").ok()?;
             let lodgement = role.open_lodgement(&body).ok()?;
-            let case = if around.is(Twin::DeliveryInvented) { with_invented_delivery(&role, case, &body)? } else { case };
+            let case =
+                if around.is(Twin::DeliveryInvented) { with_invented_delivery(&role, case, &body)? } else { case };
             step(around, role.handle_lodgement(case, &lodgement, &standing), &[Kind::CaseStatement])
         }
         Kind::DeliveryReceipt => {
@@ -107,7 +108,10 @@ pub fn wakes(bench: &Bench, around: Around, case: &AuthorityCase) -> Option<Outc
 
 /// Says what a leaf stands for, now that a cosigned checkpoint covers it.
 pub fn answers(bench: &Bench, around: Around, log: &Log, index: usize) -> Outcome {
-    let answer = log.value[index].leaf.answer.clone();
+    let mut answer = log.value[index].leaf.answer.clone();
+    if let (true, Answer::Statement { receipt, .. }) = (around.is(Twin::ReceiptLeftOut), &mut answer) {
+        *receipt = None;
+    }
     let known = answer.known_log_size().unwrap_or(0);
     let (evidence, consistency) = bench.evidence(log, index, known);
     let backend = bench.backend("answer", log.id, 0);
@@ -166,11 +170,18 @@ fn as_read(around: Around, mut case: AuthorityCase) -> AuthorityCase {
             (_, Some(_)) => AuthorityState::Lodged,
         };
     }
+    if around.is(Twin::ReleaseForgotten) && case.state == AuthorityState::KeyReleased {
+        (case.state, case.delivery) = (AuthorityState::Lodged, None);
+    }
     case
 }
 
 /// A row in which the destination's receipt lies that the destination never gave.
-fn with_invented_delivery(role: &Authority<'_>, mut case: AuthorityCase, body: &LodgementBody) -> Option<AuthorityCase> {
+fn with_invented_delivery(
+    role: &Authority<'_>,
+    mut case: AuthorityCase,
+    body: &LodgementBody,
+) -> Option<AuthorityCase> {
     let lodgement = message(&role.open_lodgement(body).ok()?);
     let said = DeliveryReceipt {
         proof: case.id,

@@ -81,8 +81,7 @@ fn late_world(doubt: bool) -> World {
     world.now = LATE;
     let crl = || world.network.crl(&[], LATE);
     let lists = [crl(), crl(), crl(), crl()];
-    let trusts =
-        [&mut world.a.trust, &mut world.b.trust, &mut world.authority_trust, &mut world.patient_trust];
+    let trusts = [&mut world.a.trust, &mut world.b.trust, &mut world.authority_trust, &mut world.patient_trust];
     trusts.into_iter().zip(lists).for_each(|(trust, list)| trust.renew_crl(list));
     world
 }
@@ -138,11 +137,6 @@ impl Bench {
         let outcome = give().map(Arc::new);
         self.done.lock().unwrap().insert(asked, outcome.clone());
         outcome
-    }
-
-    /// How many different steps the roles were asked for.
-    pub fn asked(&self) -> usize {
-        self.done.lock().unwrap().len()
     }
 
     pub fn world(&self, late: bool) -> &World {

@@ -78,7 +78,12 @@ fn only(asked: Vec<Effect>) -> Outcome {
 }
 
 /// A hospital's own revocation, to each who must hear of it.
-fn decline(ctx: Ctx<'_>, own: &HospitalIdentity, case: waybill_protocol::ids::ProofId, to: Vec<Recipient>) -> Vec<Effect> {
+fn decline(
+    ctx: Ctx<'_>,
+    own: &HospitalIdentity,
+    case: waybill_protocol::ids::ProofId,
+    to: Vec<Recipient>,
+) -> Vec<Effect> {
     let said = Revocation { proof: case, reason: RevocationReason::HospitalDeclines, time: ctx.now };
     let signed = Signed::sign(ctx.backend, &own.signing, said);
     let body = RevocationBody { revocation: SignedBytes::from(&signed), chain: own.chain.clone() };
@@ -222,7 +227,12 @@ pub fn source_does(bench: &Bench, around: Around, side: &SourceSide<'_>, step: S
 }
 
 /// The destination takes a letter.
-pub fn destination_takes(bench: &Bench, around: Around, side: &DestinationSide<'_>, letter: &Letter) -> Option<Outcome> {
+pub fn destination_takes(
+    bench: &Bench,
+    around: Around,
+    side: &DestinationSide<'_>,
+    letter: &Letter,
+) -> Option<Outcome> {
     if letter.kind == Kind::Presentation {
         return presented(bench, around, side, letter);
     }
@@ -336,7 +346,8 @@ fn files(bench: &Bench, around: Around, side: &DestinationSide<'_>, step: Step) 
         return None;
     }
     let (_, manifest) = role.manifest_of(&case).ok()?;
-    let held = side.one_time && (around.is(Twin::FiledBeforeKey) || role.stream_keys(&case, &bench.one_time(case.session)).is_some());
+    let held = side.one_time
+        && (around.is(Twin::FiledBeforeKey) || role.stream_keys(&case, &bench.one_time(case.session)).is_some());
     let refused = |code| Filing { detail: rejection_detail(&manifest, code), outcome: OutcomeClass::Rejected };
     let filing = match (held, step) {
         (false, Step::File) => refused(Code::SessionLost),
@@ -352,4 +363,3 @@ fn files(bench: &Bench, around: Around, side: &DestinationSide<'_>, step: Step) 
     let stored = filing.outcome == OutcomeClass::Filed && !around.is(Twin::FiledWithoutStoring);
     role.handle_filed(case, &filing).ok().map(|made| Outcome { stored, ..of_destination(made) })
 }
-

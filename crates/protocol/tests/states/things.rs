@@ -184,9 +184,8 @@ pub type Log = Kept<Vec<Entry>>;
 
 impl Log {
     pub fn of(entries: Vec<Entry>) -> Arc<Self> {
-        let name = entries.iter().fold(0_u64, |name, entry| {
-            short(&sha256(&[&name.to_be_bytes(), &to_cbor(&entry.leaf)]))
-        });
+        let name =
+            entries.iter().fold(0_u64, |name, entry| short(&sha256(&[&name.to_be_bytes(), &to_cbor(&entry.leaf)])));
         Arc::new(Self { id: name, value: entries })
     }
 
