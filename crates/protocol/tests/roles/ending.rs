@@ -176,6 +176,36 @@ fn no_replay_changes_how_a_case_ended_but_a_late_receipt_closes_it() {
     }
 }
 
+#[test]
+fn a_source_that_began_anew_and_knows_no_manifest_is_told_the_end_by_the_destinations_signature() {
+    // Its store was restored from before the case, the request came again, and the case went on without it.
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Filed);
+    let anew = world.source_checks(m.request.as_ref().unwrap()).unwrap();
+    let (anew, _) = world.source().open_case(anew, None, REVIEW_SECONDS);
+    let (anew, _) = world.source().abort(anew, Code::ProofSpent);
+    let body = statement(&mut world, &m, None, LeafKind::STATEMENT, |_| {});
+    let (closed, _) = world.source().handle_statement(anew.clone(), body.clone(), None).unwrap();
+    let noted = (SourceState::Closed, None, Some(Code::ReceiptInvalid));
+    assert_eq!(
+        (closed.state, closed.receipt, closed.code),
+        noted,
+        "what the receipt says of a manifest is not believed"
+    );
+    // Whoever else signed, of whatever else: that ends nothing.
+    let key = SigningKey::derive(&[1; 32]);
+    let own = world.b.identity.signing.clone();
+    let mut refused = |key: &SigningKey, alter: fn(&mut ImportReceipt)| {
+        let mut other = m.clone();
+        alter_receipt(&mut other, &world, key, alter);
+        let body = StatementBody { receipt: other.receipt, ..body.clone() };
+        code(world.source().handle_statement(anew.clone(), body, None))
+    };
+    assert_eq!(refused(&key, |_| {}), Code::ReceiptInvalid);
+    assert_eq!(refused(&own, |r| r.proof = ProofId(OTHER)), Code::ReceiptInvalid);
+    assert_eq!(refused(&own, |r| r.outcome = OutcomeClass::Rejected), Code::ReceiptInvalid);
+}
+
 // Refusals.
 
 fn refusal(world: &World, m: &Migration, key: &SigningKey, alter: impl FnOnce(&mut Refusal)) -> RefusalBody {
