@@ -195,6 +195,27 @@ fn only_the_source_redeems_and_only_this_proof() {
 }
 
 #[test]
+fn a_hospital_speaks_under_its_certified_key_and_not_under_one_that_it_brings() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Redeeming);
+    let key = SigningKey::derive(&[1; 32]);
+    // The same name and use under a root that is not the authority's; and the source's true certificate beside another key.
+    let own = Network::new(2).chain(Profile::HospitalSigning, A, key.public(), NOW).0;
+    for (chain, redeemed, vouched) in [
+        (own, Code::CertificateInvalid, Code::CertificateInvalid),
+        (world.a.identity.chain.clone(), Code::SignatureInvalid, Code::VoucherInvalid),
+    ] {
+        let asked = resigned(&world, &key, &m.redeem.as_ref().unwrap().redeem, |_| {});
+        let body = RedeemBody { redeem: asked, chain: chain.clone() };
+        assert_eq!(code(redeem(&world, m.authority.clone(), &body, &all_active)), redeemed);
+        delegation_refused(vouched, |body, world| {
+            let voucher = resigned(world, &key, &body.voucher.voucher, |_| {});
+            body.voucher = VoucherGrant { voucher, chain };
+        });
+    }
+}
+
+#[test]
 fn what_ended_is_not_redeemed() {
     let mut world = World::new();
     let m = world.migrate(0, Step::Redeeming);
@@ -452,6 +473,10 @@ fn nobody_else_revokes() {
     assert_eq!(code(take(revocation(&world, &key, m.proof.id(), Chain::default()))), Code::SignatureInvalid);
     let another_delegation = world.root.revocation_key(1);
     let body = revocation(&world, &another_delegation, m.proof.id(), Chain::default());
+    assert_eq!(code(take(body)), Code::SignatureInvalid);
+    // Nor does the patient's own lasting key, which would link the case to its pseudonym.
+    let consent_key = world.root.consent_key(A, 0);
+    let body = revocation(&world, &consent_key, m.proof.id(), Chain::default());
     assert_eq!(code(take(body)), Code::SignatureInvalid);
     let (stranger, chain) = world.stranger(C);
     assert_eq!(code(take(revocation(&world, &stranger, m.proof.id(), chain))), Code::SenderWrong);

@@ -1,8 +1,9 @@
 //! Evidence and its judge (PROTOCOL section 10): what a file proves, what it does not, and who lied.
 
 use waybill_crypto::certificate::Profile;
-use waybill_crypto::keys::Digest;
+use waybill_crypto::keys::{Digest, HpkeSecretKey};
 use waybill_crypto::stream::RecordKey;
+use waybill_protocol::destination::RevealedKey;
 use waybill_protocol::evidence::{Evidence, Finding, Signer, Verdict, judge};
 use waybill_protocol::ids::ProofId;
 use waybill_protocol::log::CheckpointPolicy;
@@ -279,12 +280,11 @@ fn a_destination_that_complains_falsely_is_named_and_an_honest_source_never_blam
         wrong_key(&mut other).destination().revealed_key
     };
     // The one-time key of another session is not this session's.
-    file.revealed_key = Some(waybill_protocol::destination::RevealedKey([0x42; 32]));
+    file.revealed_key = Some(RevealedKey([0x42; 32]));
     let verdict = read(&world, &file);
     assert_eq!((failed(&verdict), verdict.liar.as_deref()), (vec!["revealed-key"], None));
     // The genuine key opens the lodgement, and it is the right one.
-    let secret = waybill_protocol::destination::RevealedKey(*m.secret().to_bytes());
-    file.revealed_key = Some(secret);
+    file.revealed_key = Some(RevealedKey(*m.secret().to_bytes()));
     let verdict = read(&world, &file);
     assert_eq!((failed(&verdict), verdict.liar.as_deref()), (vec![], Some(B)));
     assert!(guilty.is_some());
@@ -303,4 +303,40 @@ fn nobody_is_blamed_on_a_lodgement_that_the_source_did_not_sign() {
     let verdict = read(&world, &file);
     assert!(verdict.liar.is_none());
     assert!(failed(&verdict).contains(&"lodgement"));
+}
+
+#[test]
+fn an_honest_source_is_not_blamed_by_a_file_put_together_from_several_sessions() {
+    let accused = |key: Option<&HpkeSecretKey>, alter: &dyn Fn(&mut Evidence, &World)| {
+        let mut world = World::new();
+        let m = world.migrate(0, Step::Closed);
+        let mut file = evidence(&world, &m);
+        let secret = m.secret();
+        file.revealed_key = Some(RevealedKey(*key.unwrap_or(&secret).to_bytes()));
+        alter(&mut file, &world);
+        let verdict = read(&world, &file);
+        (failed(&verdict), verdict.liar)
+    };
+    assert_eq!(accused(None, &|_, _| {}), (vec![], Some(B.to_owned())), "the file as it is accuses falsely");
+    // The destination signs a request for a key of its own, which the source never saw, and reveals that key.
+    let own = HpkeSecretKey::from_bytes(&[0x42; 32]);
+    let (failed, liar) = accused(Some(&own), &|file, world| {
+        let body = file.request.as_mut().unwrap();
+        body.request = resigned(world, &world.b.identity.signing, &body.request, |r| r.session_key = *own.public());
+    });
+    assert!(failed.contains(&"manifest") && liar.is_none(), "{failed:?}");
+    // A lodgement that the source truly signed, for another manifest of this proof.
+    let (failed, liar) = accused(None, &|file, world| {
+        let body = file.release.as_mut().unwrap();
+        body.lodgement = resigned(world, &world.a.identity.signing, &body.lodgement, |l| {
+            l.manifest.0 = Digest([1; 32]);
+        });
+    });
+    assert!(failed.contains(&"lodgement") && liar.is_none(), "{failed:?}");
+    // A manifest that the source did not sign, with a commitment that its key does not meet.
+    let (failed, liar) = accused(None, &|file, world| {
+        let manifest = file.manifest.as_mut().unwrap();
+        *manifest = resigned(world, &world.b.identity.signing, manifest, |m| m.key_commitment = Digest([1; 32]));
+    });
+    assert!(failed.contains(&"manifest") && liar.is_none(), "{failed:?}");
 }

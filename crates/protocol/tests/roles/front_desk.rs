@@ -291,6 +291,36 @@ fn an_answer_must_be_the_pinned_hospitals_to_exactly_this_request() {
     assert!(matches!(read, LoginRead { outcome: LoginOutcome::Refused { .. }, new_keys: None }));
 }
 
+#[test]
+fn an_answer_to_an_earlier_request_answers_no_later_one() {
+    let world = World::new();
+    let (patient, registrar, enrolment) = (world.patient(), world.registrar(), enrolment(&world));
+    let register = || {
+        let (exchange, parcel) = patient.register(&enrolment, 1, REPLY).unwrap();
+        let opened = registrar.open_registration(&sealed(&parcel, Kind::Registration)).unwrap();
+        let (_, effects) = registrar.handle_registration(&opened, Some(&code_of("p")), None).unwrap();
+        (exchange, posted(&effects, Kind::RegistrationAnswer))
+    };
+    // Both are sealed to the same lasting key; what keeps them apart is the request that each of them is bound to.
+    let ((one, earlier), (two, answer)) = (register(), register());
+    let accept = |exchange, parcel| patient.accept_registration(exchange, &enrolment, 1, parcel);
+    assert!(accept(&one, &earlier).is_ok() && accept(&two, &answer).is_ok());
+    assert_eq!(code(accept(&two, &earlier)), Code::UnexpectedMessage);
+
+    let contact = &world.a.contact;
+    let log_in = || {
+        let (exchange, parcel) = patient.login(contact, preview_all(), REPLY).unwrap();
+        let opened = registrar.open_login(&sealed(&parcel, Kind::Login)).unwrap();
+        let verified = registrar.verify_login(opened, Some(&world.a.registered)).unwrap();
+        let answer = registrar.answer_login(&verified, LoginOutcome::Preview { preview: preview() }).unwrap();
+        (exchange, posted(&[answer], Kind::LoginAnswer))
+    };
+    let ((one, earlier), (two, answer)) = (log_in(), log_in());
+    let accept = |exchange, parcel| patient.accept_login(exchange, contact, parcel);
+    assert!(accept(&one, &earlier).is_ok() && accept(&two, &answer).is_ok());
+    assert_eq!(code(accept(&two, &earlier)), Code::UnexpectedMessage);
+}
+
 // What a key may decide.
 
 fn limited() -> Limits {

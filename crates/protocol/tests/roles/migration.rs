@@ -1,10 +1,11 @@
 //! Whole migrations: what must come out, and what must not be lost on the way.
 
-use waybill_crypto::keys::Digest;
+use waybill_crypto::keys::{Digest, HpkeSecretKey};
 use waybill_protocol::authority::AuthorityCase;
-use waybill_protocol::messages::{EndState, RefusalBody, StatementBody};
+use waybill_protocol::messages::{EndState, LoginOutcome, RefusalBody, StatementBody};
 use waybill_protocol::migration::{AuthorityState, DestinationState, Effect, Recipient, SourceState};
 use waybill_protocol::rejection::Code;
+use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::source::Granted;
 use waybill_protocol::wire::Kind;
 
@@ -233,4 +234,46 @@ fn the_source_serves_one_session_a_proof_unless_it_declared_the_attempt_failed()
     let failed = SourceCase { state: SourceState::AttemptFailed, ..case.clone() };
     assert_eq!(admit(Some(&failed), case.attempt + 1).unwrap(), Admission::Next);
     assert!(spent(&failed, case.attempt) && spent(&failed, case.attempt + 2));
+}
+
+/// The answer to a login, as it was posted, and the id of the request that it is bound to.
+fn answered_login(world: &World) -> (SealedBytes, [u8; 32]) {
+    let (patient, registrar) = (world.patient(), world.registrar());
+    let (exchange, login) = patient.login(&world.a.contact, preview_all(), REPLY).unwrap();
+    let opened = registrar.open_login(&sealed(&login, Kind::Login)).unwrap();
+    let verified = registrar.verify_login(opened, Some(&world.a.registered)).unwrap();
+    let answer = registrar.answer_login(&verified, LoginOutcome::Preview { preview: preview() }).unwrap();
+    let answer = posted(&[answer], Kind::LoginAnswer);
+    assert!(patient.accept_login(&exchange, &world.a.contact, &answer).is_ok());
+    (answer.open(Kind::LoginAnswer, "answer").unwrap(), *exchange.request().as_bytes())
+}
+
+#[test]
+fn no_lasting_key_opens_what_is_sealed_to_one_time_keys() {
+    // Whoever recorded everything has every lasting key later on.
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Closed);
+    let lasting = [
+        world.a.identity.hpke.clone(),
+        world.b.identity.hpke.clone(),
+        world.authority.lodgement.clone(),
+        world.root.reply_key(A, 0),
+        world.root.reply_key(B, 0),
+    ];
+    let lodgement = m.source().lodgement.unwrap().parse().unwrap().peek().clone();
+    let (tr, hm) = (m.source().session, m.source().manifest.unwrap().parse().unwrap().message_id());
+    let receipt = m.receipt.as_ref().unwrap();
+    let (answer, login) = answered_login(&world);
+    let recorded = [
+        (&m.manifest.as_ref().unwrap().sealed, SealPurpose::Manifest, tr.as_bytes(), Some(m.secret())),
+        (&lodgement.sealed_key, SealPurpose::RecordKey, hm.as_bytes(), Some(m.secret())),
+        (&receipt.for_source, SealPurpose::ReceiptSource, hm.as_bytes(), m.reply_secret.clone()),
+        (&receipt.for_patient, SealPurpose::ReceiptPatient, hm.as_bytes(), Some(m.draft.reply_key())),
+        (&answer, SealPurpose::LoginAnswer, &login, None),
+    ];
+    for (sealed, purpose, bound, one_time) in recorded {
+        let opens = |key: &HpkeSecretKey| sealed.open(&world.network.backend, key, purpose, bound).is_ok();
+        assert!(one_time.is_none_or(|key| opens(&key)), "{purpose:?} opens for whom it is");
+        assert!(!lasting.iter().any(opens), "{purpose:?} opens under a lasting key");
+    }
 }

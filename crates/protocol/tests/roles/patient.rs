@@ -3,12 +3,14 @@
 use waybill_crypto::keys::{Digest, HpkePublicKey, SigningKey};
 use waybill_protocol::ids::MessageId;
 use waybill_protocol::log::LeafKind;
-use waybill_protocol::messages::{MigrationProof, ProofBundle, SUITE, Terms, VoucherGrant};
+use waybill_protocol::messages::{
+    Consent, MigrationProof, PresentationBody, ProofBundle, SUITE, Terms, TransferBody, VoucherGrant,
+};
 use waybill_protocol::patient::Draft;
 use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
-use waybill_protocol::signed::{Signed, SignedBytes};
-use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+use waybill_protocol::signed::{Signed, SignedBytes, Unverified};
+use waybill_protocol::wire::{Kind, Parcel, from_cbor, to_cbor};
 
 use crate::common::*;
 
@@ -131,6 +133,34 @@ fn two_delegations_of_one_patient_share_nothing_that_the_authority_sees() {
     };
     for (a, b) in seen(&one).iter().zip(&seen(&two)) {
         assert_ne!(a, b);
+    }
+}
+
+#[test]
+fn a_delegation_tells_neither_a_pseudonym_nor_what_opens_its_commitments() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Requested);
+    let backend = &world.network.backend;
+    let presented = m.presentation.as_ref().unwrap();
+    let plain = presented.open(backend, &world.b.identity.hpke, SealPurpose::Presentation, B.as_bytes()).unwrap();
+    let body: PresentationBody = from_cbor("presentation", &plain, 1 << 22).unwrap();
+    let presentation = body.presentation.parse().unwrap().peek().clone();
+    let TransferBody { consent, proof, .. } = m.request.as_ref().unwrap();
+    let told_a = consent.open(backend, &world.a.identity.hpke, SealPurpose::Consent, A.as_bytes()).unwrap();
+    let consent = Unverified::<Consent>::parse(&told_a).unwrap().peek().clone();
+    let at_authority = [to_cbor(&m.delegation), to_cbor(proof)].concat();
+    let holds = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+    for (told, what) in [
+        (&told_a, to_cbor(&consent.pid)),
+        (&told_a, to_cbor(&consent.pid_opening)),
+        (&told_a, to_cbor(&consent.scope_opening)),
+        (&told_a, to_cbor(&consent.hides_opening)),
+        (&plain, to_cbor(&presentation.pid)),
+        (&plain, to_cbor(&presentation.pid_opening)),
+        (&plain, to_cbor(&presentation.scope_opening)),
+    ] {
+        assert!(holds(told, &what), "it is told to whom it is for");
+        assert!(!holds(&at_authority, &what), "and to nobody else");
     }
 }
 

@@ -1,8 +1,10 @@
 //! Every message of a case, again, at every later state: refused, or without any effect.
 
 use waybill_crypto::keys::Digest;
+use waybill_protocol::ids::SessionId;
+use waybill_protocol::messages::{DeliveryBody, RedeemBody};
 use waybill_protocol::migration::Effect;
-use waybill_protocol::rejection::Rejection;
+use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::source::Received;
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 
@@ -138,4 +140,25 @@ fn every_message_of_the_future_is_refused_too() {
             assert!(world.destination().handle_release(case.clone(), release, &m.secret()).is_err());
         }
     }
+}
+
+#[test]
+fn once_a_key_was_released_no_other_session_of_the_proof_gets_one() {
+    // Source and destination both help: they sign whatever another session would take.
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Released);
+    let (authority, other) = (world.authority(), SessionId(Digest([1; 32])));
+    let (a, b) = (&world.a.identity.signing, &world.b.identity.signing);
+    let honest = m.redeem.as_ref().unwrap();
+    let asked = RedeemBody { redeem: resigned(&world, a, &honest.redeem, |r| r.session = other), ..honest.clone() };
+    let (from, redeem) = authority.verify_redeem(&asked).unwrap();
+    let again = authority.handle_redeem(m.authority.clone(), &from, &asked.chain, &redeem, &all_active);
+    assert_eq!(code(again), Code::ProofSpent);
+    let lodgement = resigned(&world, a, &m.source().lodgement.unwrap(), |l| l.session = other);
+    let again = authority.handle_lodgement(m.authority.clone(), &lodgement, &all_active);
+    assert_eq!(code(again), Code::UnexpectedMessage);
+    let honest = m.delivery.as_ref().unwrap();
+    let delivery = resigned(&world, b, &honest.delivery, |d| d.session = other);
+    let again = authority.handle_delivery(m.authority, &DeliveryBody { delivery, ..honest.clone() }, &all_active);
+    assert_eq!(code(again), Code::UnexpectedMessage);
 }

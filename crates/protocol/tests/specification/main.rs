@@ -12,6 +12,7 @@ mod models;
 mod samples;
 mod sources;
 mod table;
+mod twins;
 
 use std::collections::BTreeSet;
 
