@@ -35,12 +35,14 @@ pub const TABLE: &[Attack] = &[
     },
     Attack {
         name: "lasting-keys-leak",
-        what: "every lasting key leaks after the case: what was recorded on the wire is tried with all of them",
+        what: "every lasting key leaks after the case: what was recorded on the wire is tried with all of them, and the next release of \
+               the same record with the record key of this one",
         attacker: "whoever recorded everything, and later holds all keys of A, B, authority and wallet",
-        stopped_by: "the session key is used once and destroyed (5.4; 8)",
+        stopped_by: "the session key is used once and destroyed (5.4; 8); each release has a record key of its own (5.6)",
         tries: &[
             Try::new("the recorded manifest", "recording", "does-not-open"),
             Try::new("the recorded record key", "recording", "does-not-open"),
+            Try::new("the next release under this one's record key", "recording", "does-not-open"),
         ],
         run: |scene| lasting_keys(scene).boxed_local(),
     },
@@ -167,13 +169,17 @@ async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
     let lodged = release.lodgement.parse().or_fail("no lodgement")?.peek().sealed_key.clone();
     let keys = lasting(scene, &patient)?;
     let bindings: [&[u8]; 3] = [session.id.as_bytes(), manifest.id.as_bytes(), session.proof.as_bytes()];
-    let seen = vec![
+    let mut seen = vec![
         closed(opens(&sealed, &keys, &bindings), "the manifest"),
         closed(opens(&lodged, &keys, &bindings), "the record key"),
     ];
     // The control: what was recorded is all that is needed, with the one-time key.
     let key = open_key(&lodged, &session.secret, manifest.id).or_fail("the recording is not complete")?;
     let whole = read_chunks(&key, &session.id, &chunks).is_some_and(|record| size_bytes(&record) > 0);
+    let next = patient.delegate_all(scene).await?;
+    let (other, listed) = b.ask(scene, Ask::honest(&b, &patient, &next)?).await?;
+    let released = b.chunks(scene, &listed.said).await?;
+    seen.push(closed(read_chunks(&key, &other.id, &released).is_some(), "the next release"));
     // And the process destroys its own one-time key with the end of the case.
     scene.servant("hospital-b").restart()?;
     let (_, filed) = patient.migrate(scene).await?;
