@@ -160,7 +160,8 @@ struct Shown(usize);
 impl samples::Visitor for Shown {
     fn visit<M: Message + Clone + std::fmt::Debug>(&mut self, name: &'static str, message: M) {
         let shown = format!("{message:?}");
-        let medical = ["Observation", "Immunization", "Condition", "AllergyIntolerance", "DiagnosticReport", "preliminary"];
+        let medical =
+            ["Observation", "Immunization", "Condition", "AllergyIntolerance", "DiagnosticReport", "preliminary"];
         for word in medical {
             assert!(!shown.contains(word), "{name} shows what a record holds: {shown}");
         }
