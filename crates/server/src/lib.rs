@@ -2,6 +2,9 @@
 
 pub mod authority;
 pub mod backup;
+#[cfg(test)]
+#[path = "../../protocol/tests/common/mod.rs"]
+mod case_world;
 pub mod clock;
 pub mod config;
 pub mod costs;

@@ -1,16 +1,11 @@
 //! A real engine and sequencer on a store in memory, with a clock that tests turn, witnesses that can be away, and an outbox that
-//! they read. What comes to it was made by the protocol's own roles ([`common`]).
-
-#[path = "../../../protocol/tests/common/mod.rs"]
-#[allow(unused_imports, reason = "made for the protocol's tests, of which these use a part")]
-mod common;
+//! they read. What comes to it was made by the protocol's own roles ([`crate::case_world`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::{A, AUTHORITY, B, DAY, NOW, REPLY, World, code, id, note_signers, resigned};
 use waybill_crypto::certificate::Serial;
 use waybill_crypto::native::Native;
 use waybill_protocol::authority::AuthorityKeys;
@@ -31,6 +26,7 @@ use super::engine::Engine;
 use super::keys::{Current, OnlineFiles, OnlineKeys};
 use super::registry::{Enrolled, Registry};
 use super::sequencer::Sequencer;
+use crate::case_world::{A, AUTHORITY, B, DAY, NOW, REPLY, World, code, id, note_signers, resigned};
 use crate::clock::{Clock as _, ManualClock};
 use crate::net::client::ClientError;
 use crate::party::{AddressBook as _, Party, ServiceError, read_trust};

@@ -1,9 +1,6 @@
 //! A real engine on a store in memory, with a clock that tests turn and an outbox that they read. What comes to it was made by the
-//! protocol's own roles ([`common`]).
+//! protocol's own roles ([`crate::case_world`]).
 
-#[path = "../../../../protocol/tests/common/mod.rs"]
-#[allow(unused_imports, reason = "made for the protocol's tests, of which these use a part")]
-mod common;
 mod desk;
 mod queue;
 mod routes;
@@ -12,8 +9,8 @@ use std::sync::Arc;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::case_world::{self as common, AUTHORITY, NOW, Party as Known, World, id};
 use async_trait::async_trait;
-use common::{AUTHORITY, NOW, Party as Known, World, id};
 use waybill_crypto::lthash::SaltSecret;
 use waybill_crypto::native::Native;
 use waybill_protocol::destination::DestinationCase;
