@@ -281,7 +281,7 @@ pub fn sealed(data: &[u8]) -> bool {
     opened.is_some()
 }
 
-/// An evidence file as it is found; and once more with a checksum that fits, so that the judge gets to see it.
+/// An evidence file as it is found; and once more with a checksum that fits, so that the judge gets to see it. Taken means: it holds.
 pub fn evidence(data: &[u8]) -> bool {
     let Ok(file) = Evidence::parse(data) else { return false };
     assert!(data.len() <= MAX_EVIDENCE_BYTES && cbor::is_deterministic(data));
@@ -298,5 +298,5 @@ pub fn evidence(data: &[u8]) -> bool {
     assert!(verdict.liar.as_deref() != Some("hospital-a.example"), "an honest source is blamed");
     assert!(verdict.liar.is_none() || file.revealed_key.is_some(), "somebody is blamed without a revealed key");
     assert!(matches!(verdict.end, None | Some(EndState::Filed)), "another end: {:?}", verdict.end);
-    true
+    verdict.holds()
 }
