@@ -195,7 +195,7 @@ fn a_source_that_began_anew_and_knows_no_manifest_is_told_the_end_by_the_destina
     // Whoever else signed, of whatever else: that ends nothing.
     let key = SigningKey::derive(&[1; 32]);
     let own = world.b.identity.signing.clone();
-    let mut refused = |key: &SigningKey, alter: fn(&mut ImportReceipt)| {
+    let refused = |key: &SigningKey, alter: fn(&mut ImportReceipt)| {
         let mut other = m.clone();
         alter_receipt(&mut other, &world, key, alter);
         let body = StatementBody { receipt: other.receipt, ..body.clone() };
