@@ -233,6 +233,12 @@ pub fn crl(data: &[u8]) -> bool {
     let content = &list.tbs_cert_list;
     assert_eq!(content.this_update.to_unix_duration().as_secs(), crl.this_update());
     assert_eq!(content.next_update.map(|time| time.to_unix_duration().as_secs()), Some(crl.next_update()));
+    let made = fixture::with_issuer(fixture::backend(), fixture::CRL_URL, |issuer| {
+        issuer.issue_crl(&[], crl.number(), crl.this_update())
+    });
+    let made = CertificateList::<Rfc5280>::from_der(&made.expect("a list of nothing")).expect("as it was made");
+    assert_eq!(content.crl_extensions, made.tbs_cert_list.crl_extensions, "taken, and not as it is issued");
+    assert_eq!(content.this_update, made.tbs_cert_list.this_update, "one instant, two forms");
     let mut revoked = Vec::new();
     for entry in content.revoked_certificates.iter().flatten() {
         let serial = Serial::try_from(entry.serial_number.as_bytes()).expect("taken, so of 16 bytes");

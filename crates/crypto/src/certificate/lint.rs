@@ -151,6 +151,16 @@ pub(super) fn lint_form(der: &[u8], profile: Profile) -> Result<Linted, LintFail
     Ok(Linted { certificate, subject, key, serial, not_before, not_after, authority_key_id })
 }
 
+/// Reads an extension's value, in the one encoding that DER has for it: what the certificate holds as bytes its own decoder did not
+/// see, and the decoders of values are lenient (a list of named bits may end with unset ones).
+fn exact<'a, T>(value: &'a [u8], failure: LintFailure) -> Result<T, LintFailure>
+where
+    T: Decode<'a> + Encode,
+{
+    let read = T::from_der(value).map_err(|_| failure)?;
+    if read.to_der().ok().as_deref() == Some(value) { Ok(read) } else { Err(failure) }
+}
+
 fn check_algorithm(certificate: &Certificate, profile: Profile) -> Result<(), LintFailure> {
     // Root and issuing certificates are signed by a P-384 key, leaves by a P-256 key.
     let oid = match profile.path_length() {
@@ -171,18 +181,16 @@ impl<'a> Extensions<'a> {
             encoding::BASIC_CONSTRAINTS,
             encoding::KEY_USAGE,
             encoding::EXTENDED_KEY_USAGE,
+            encoding::ALTERNATIVE_NAME,
             encoding::SUBJECT_KEY_ID,
             encoding::AUTHORITY_KEY_ID,
-            encoding::ALTERNATIVE_NAME,
             encoding::CRL_POINTS,
         ];
-        for (i, extension) in extensions.iter().enumerate() {
-            let twice = extensions[..i].iter().any(|other| other.extn_id == extension.extn_id);
-            if twice || !known.contains(&extension.extn_id) {
-                return Err(LintFailure::UnexpectedExtension);
-            }
-        }
-        Ok(Self(extensions))
+        // Each at most once, and in this order: one content, one encoding.
+        let place = |extension: &Extension| known.iter().position(|oid| *oid == extension.extn_id);
+        let places = extensions.iter().map(place).collect::<Option<Vec<_>>>();
+        let ascending = places.is_some_and(|places| places.is_sorted_by(|one, next| one < next));
+        if ascending { Ok(Self(extensions)) } else { Err(LintFailure::UnexpectedExtension) }
     }
 
     /// The value of an extension, when its criticality is as it must be.
@@ -202,7 +210,7 @@ impl<'a> Extensions<'a> {
     fn check_constraints(&self, profile: Profile) -> Result<(), LintFailure> {
         let failure = LintFailure::BasicConstraints;
         let value = self.value(encoding::BASIC_CONSTRAINTS, true, failure)?.ok_or(failure)?;
-        let constraints = BasicConstraints::from_der(value).map_err(|_| failure)?;
+        let constraints = exact::<BasicConstraints>(value, failure)?;
         let path_length = profile.path_length();
         let same = constraints.ca == path_length.is_some() && constraints.path_len_constraint == path_length;
         if same { Ok(()) } else { Err(failure) }
@@ -211,7 +219,7 @@ impl<'a> Extensions<'a> {
     fn check_usages(&self, profile: Profile) -> Result<(), LintFailure> {
         let failure = LintFailure::KeyUsage;
         let value = self.value(encoding::KEY_USAGE, true, failure)?.ok_or(failure)?;
-        let usage = KeyUsage::from_der(value).map_err(|_| failure)?;
+        let usage = exact::<KeyUsage>(value, failure)?;
         let expected: FlagSet<KeyUsages> = match profile.path_length() {
             Some(_) => KeyUsages::KeyCertSign | KeyUsages::CRLSign,
             None => KeyUsages::DigitalSignature.into(),
@@ -233,7 +241,7 @@ impl<'a> Extensions<'a> {
     fn check_key_ids(&self, profile: Profile, key: &SubjectKey) -> Result<Option<Vec<u8>>, LintFailure> {
         let failure = LintFailure::SubjectKeyId;
         let value = self.value(encoding::SUBJECT_KEY_ID, false, failure)?.ok_or(failure)?;
-        let id = SubjectKeyIdentifier::from_der(value).map_err(|_| failure)?;
+        let id = exact::<SubjectKeyIdentifier>(value, failure)?;
         if id.0.as_bytes() != key.key_id() {
             return Err(failure);
         }
@@ -243,7 +251,7 @@ impl<'a> Extensions<'a> {
             return Ok(None);
         }
         let value = self.value(encoding::AUTHORITY_KEY_ID, false, failure)?.ok_or(failure)?;
-        let id = AuthorityKeyIdentifier::from_der(value).map_err(|_| failure)?;
+        let id = exact::<AuthorityKeyIdentifier>(value, failure)?;
         match (id.key_identifier, id.authority_cert_issuer, id.authority_cert_serial_number) {
             (Some(key_id), None, None) if key_id.as_bytes().len() == 20 => Ok(Some(key_id.as_bytes().to_vec())),
             _ => Err(failure),
@@ -255,7 +263,7 @@ impl<'a> Extensions<'a> {
         let malformed = |_| failure;
         if let Some(prefix) = profile.uri_prefix() {
             let value = self.value(encoding::ALTERNATIVE_NAME, false, failure)?.ok_or(failure)?;
-            let names = SubjectAltName::from_der(value).map_err(malformed)?.0;
+            let names = exact::<SubjectAltName>(value, failure)?.0;
             let uri = encoding::uri(&format!("{prefix}{subject}")).map_err(malformed)?;
             return if names == [uri] { Ok(()) } else { Err(failure) };
         }
@@ -264,7 +272,7 @@ impl<'a> Extensions<'a> {
         }
         rustls_pki_types::DnsName::try_from(subject.as_str()).map_err(|_| failure)?;
         let value = self.value(encoding::ALTERNATIVE_NAME, false, failure)?.ok_or(failure)?;
-        let names = SubjectAltName::from_der(value).map_err(malformed)?.0;
+        let names = exact::<SubjectAltName>(value, failure)?.0;
         let own = encoding::dns_name(subject.as_str()).map_err(malformed)?;
         let (first, rest) = names.split_first().ok_or(failure)?;
         // The loopback names are what tells a service's certificate from a hospital's: without them one would pass as the other.
@@ -282,7 +290,7 @@ impl<'a> Extensions<'a> {
             return self.absent(encoding::CRL_POINTS, failure);
         }
         let value = self.value(encoding::CRL_POINTS, false, failure)?.ok_or(failure)?;
-        let points = CrlDistributionPoints::from_der(value).map_err(|_| failure)?.0;
+        let points = exact::<CrlDistributionPoints>(value, failure)?.0;
         let [point] = points.as_slice() else { return Err(failure) };
         let Some(DistributionPointName::FullName(names)) = &point.distribution_point else { return Err(failure) };
         let [GeneralName::UniformResourceIdentifier(uri)] = names.as_slice() else { return Err(failure) };

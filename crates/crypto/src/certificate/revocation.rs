@@ -7,6 +7,7 @@ use der::{Decode, Encode};
 use thiserror::Error;
 use x509_cert::certificate::Version;
 use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
+use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber};
 
 use super::chain::VerifiedIssuer;
@@ -75,7 +76,6 @@ impl Issuer<'_> {
             })
             .collect();
         let entries = entries?;
-        let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
         let tbs: TbsCertList = TbsCertList {
             version: Version::V2,
             signature: encoding::algorithm_identifier(self.key().algorithm()),
@@ -83,10 +83,7 @@ impl Issuer<'_> {
             this_update: encoding::time(this_update)?,
             next_update: Some(encoding::time(this_update.saturating_add(CRL_LIFETIME_SECONDS))?),
             revoked_certificates: (!entries.is_empty()).then_some(entries),
-            crl_extensions: Some(vec![
-                authority_key_id(self.key())?,
-                encoding::extension(encoding::CRL_NUMBER, false, &number.to_der()?)?,
-            ]),
+            crl_extensions: Some(extensions(self.key(), number)?),
         };
         tbs.to_der()
     }
@@ -179,6 +176,12 @@ fn parse(backend: &dyn Backend, der: &[u8], issuer: &x509_cert::name::Name, key:
     })
 }
 
+/// What a list carries besides its entries: whose it is, and its number.
+fn extensions(key: &SubjectKey, number: u64) -> der::Result<Vec<Extension>> {
+    let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
+    Ok(vec![authority_key_id(key)?, encoding::extension(encoding::CRL_NUMBER, false, &number.to_der()?)?])
+}
+
 /// Exactly two extensions, neither critical: the issuer's key identifier and the number. A partial or indirect list has others.
 fn read_extensions(content: &TbsCertList, key: &SubjectKey) -> Result<u64, CrlError> {
     let value = |oid: ObjectIdentifier| {
@@ -199,5 +202,8 @@ fn read_extensions(content: &TbsCertList, key: &SubjectKey) -> Result<u64, CrlEr
     let digits = number.0.as_bytes();
     let start = 8_usize.checked_sub(digits.len()).ok_or(CrlError::Malformed)?;
     bytes[start..].copy_from_slice(digits);
-    Ok(u64::from_be_bytes(bytes))
+    let number = u64::from_be_bytes(bytes);
+    // Nothing but these two, in this order and encoding.
+    let expected = extensions(key, number).map_err(|_| CrlError::Malformed)?;
+    if content.crl_extensions.as_ref() == Some(&expected) { Ok(number) } else { Err(CrlError::Malformed) }
 }

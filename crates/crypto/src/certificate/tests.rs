@@ -10,6 +10,8 @@ use crate::backend::Backend;
 use crate::keys::{Signature, SigningKey};
 use crate::portable::Portable;
 
+mod canonical;
+
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 24 * 60 * 60;
 const CRL_URL: &str = "https://authority.example/crl";
