@@ -18,7 +18,7 @@ use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 
 use crate::common::{A, B, id};
 
-/// Who acts. The patient acts by letters that lie there from the start.
+/// Who acts. The patient only posts: a presentation, and perhaps a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
     Authority,
