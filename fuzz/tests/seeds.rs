@@ -7,7 +7,6 @@
 //!
 //! A root signs with fresh randomness, so certificates in chains, and evidence, are new bytes each time they are written.
 
-#[allow(unused_imports, reason = "the tests of the protocol use more of it")]
 #[path = "../../crates/protocol/tests/common/mod.rs"]
 mod common;
 mod corpus;
