@@ -76,10 +76,10 @@ pub const DEEP_ONE_ATTEMPT: Bounds = Bounds { staff: true, lost_key: true, ..PAT
 /// Two attempts with everybody in them.
 pub const DEEP_ATTEMPTS: Bounds = Bounds { staff: true, rejection: true, ..ATTEMPTS };
 /// Two attempts, and time.
-pub const DEEP_TIME: Bounds = Bounds { clock: Clock::Passes, ..ATTEMPTS };
+pub const DEEP_TIME: Bounds = Bounds { clock: Clock::Passes, revocation: false, ..ATTEMPTS };
 /// Slow handlers, crashes, and time.
 pub const DEEP_SLOW: Bounds = Bounds { clock: Clock::Passes, suspension: true, ..SLOW };
 /// Slow handlers, crashes, and two backups.
-pub const DEEP_RESTORED: Bounds = Bounds { restores: 2, revocation: true, ..SLOW_RESTORED };
+pub const DEEP_RESTORED: Bounds = Bounds { restores: 2, ..SLOW_RESTORED };
 /// A backup between two attempts.
-pub const DEEP_RESTORED_ATTEMPTS: Bounds = Bounds { restores: 1, ..ATTEMPTS };
+pub const DEEP_RESTORED_ATTEMPTS: Bounds = Bounds { restores: 1, revocation: false, ..ATTEMPTS };

@@ -1,7 +1,7 @@
 //! Every reachable state of a case: the real role functions in the shell's order of steps, explored by stateright over a network that
 //! loses, repeats and reorders, with crashes, clocks that jump, restored backups and people who change their minds.
 //!
-//! `WAYBILL_STATES=deep` explores larger bounds, too, one of them when it is named; they take an hour.
+//! `WAYBILL_STATES=deep` explores larger bounds, too, one of them when it is named; about half an hour of one core.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../common/mod.rs"]
