@@ -74,7 +74,8 @@ impl Network {
     /// A chain made at `at`, good for 30 days.
     pub fn chain(&self, profile: Profile, party: &str, key: &VerifyingKey, at: Timestamp) -> (Chain, Serial) {
         let name = PartyName::parse(party).unwrap();
-        let subject = Subject { profile, name: &name, public_key: key, loopback: false };
+        let loopback = profile == Profile::ServiceTls;
+        let subject = Subject { profile, name: &name, public_key: key, loopback };
         let issued = self.with_issuer(|issuer| issuer.issue(&subject, at.0, 30 * DAY).unwrap());
         (Chain::new([issued.der, self.issuing.clone()]), issued.serial)
     }
