@@ -7,8 +7,8 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// Measure whether a hospital's answers about unknown patients and about known ones differ in time.
     EqualAnswers {
-        /// How often each question is asked.
-        #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=5000))]
+        /// How often each question is asked. More than 300 would meet the relay's limit on strangers.
+        #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=300))]
         rounds: u32,
     },
 }
