@@ -43,6 +43,24 @@ pub enum SealPurpose {
 }
 
 impl SealPurpose {
+    /// Every purpose, in the order of the specification (section 3.3).
+    pub const ALL: [Self; 14] = [
+        Self::Registration,
+        Self::RegistrationAnswer,
+        Self::Login,
+        Self::LoginAnswer,
+        Self::ProofAnswer,
+        Self::Consent,
+        Self::Presentation,
+        Self::IdentityClaim,
+        Self::Manifest,
+        Self::KeyLodgement,
+        Self::RecordKey,
+        Self::ReceiptSource,
+        Self::ReceiptPatient,
+        Self::RejectionDetail,
+    ];
+
     fn label(self) -> &'static str {
         match self {
             Self::Registration => "waybill/1 registration",

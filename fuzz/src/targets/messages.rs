@@ -244,28 +244,11 @@ where
     true
 }
 
-const PURPOSES: &[SealPurpose] = &[
-    SealPurpose::Registration,
-    SealPurpose::RegistrationAnswer,
-    SealPurpose::Login,
-    SealPurpose::LoginAnswer,
-    SealPurpose::ProofAnswer,
-    SealPurpose::Consent,
-    SealPurpose::Presentation,
-    SealPurpose::IdentityClaim,
-    SealPurpose::Manifest,
-    SealPurpose::KeyLodgement,
-    SealPurpose::RecordKey,
-    SealPurpose::ReceiptSource,
-    SealPurpose::ReceiptPatient,
-    SealPurpose::RejectionDetail,
-];
-
 /// A sealed part (the first byte names its purpose), and the rest as a plaintext that somebody seals to us.
 pub fn sealed(data: &[u8]) -> bool {
-    let Some((&purpose, bytes)) = choose(data, PURPOSES) else { return false };
+    let Some((&purpose, bytes)) = choose(data, &SealPurpose::ALL) else { return false };
     let (backend, key, bound) = (fixture::backend(), fixture::hpke_key(), fixture::SEAL_BOUND);
-    let other = PURPOSES.iter().copied().find(|other| *other != purpose).expect("there are several");
+    let other = SealPurpose::ALL.iter().copied().find(|other| *other != purpose).expect("there are several");
     let arrived = from_cbor::<SealedBytes>("sealed", bytes, MAX_PARCEL_BYTES).ok();
     let opened = arrived.and_then(|sealed| {
         assert_eq!(to_cbor(&sealed), bytes);

@@ -16,23 +16,6 @@ use crate::bench::{Bench, LIMIT, reply_secret};
 use crate::common::*;
 use crate::table::{Seal, Table};
 
-const PURPOSES: [SealPurpose; 14] = [
-    SealPurpose::Registration,
-    SealPurpose::RegistrationAnswer,
-    SealPurpose::Login,
-    SealPurpose::LoginAnswer,
-    SealPurpose::ProofAnswer,
-    SealPurpose::Consent,
-    SealPurpose::Presentation,
-    SealPurpose::IdentityClaim,
-    SealPurpose::Manifest,
-    SealPurpose::KeyLodgement,
-    SealPurpose::RecordKey,
-    SealPurpose::ReceiptSource,
-    SealPurpose::ReceiptPatient,
-    SealPurpose::RejectionDetail,
-];
-
 /// One seal of the run, with whoever is to open it and what it is bound to.
 struct Found {
     sealed: SealedBytes,
@@ -157,15 +140,15 @@ fn every_seal_opens_for_whom_the_table_names_and_for_nothing_else() {
     let mut world = World::new();
     let bench = Bench::new(&mut world);
     let table = Table::read();
-    assert_eq!(table.seals.len(), PURPOSES.len());
+    assert_eq!(table.seals.len(), SealPurpose::ALL.len());
     for seal in &table.seals {
-        let purpose = PURPOSES.into_iter().find(|p| format!("{p:?}") == seal.purpose).unwrap();
+        let purpose = SealPurpose::ALL.into_iter().find(|p| format!("{p:?}") == seal.purpose).unwrap();
         for Found { sealed, key, bound } in found(&mut world, &bench, seal) {
             let backend = &world.network.backend;
             let plain = sealed.open(backend, &key, purpose, &bound);
             let plain = plain.unwrap_or_else(|_| panic!("{} opens", seal.label));
             assert!(is_what(&seal.plaintext, &plain, bench.ours.closed()), "{} holds {}", seal.label, seal.plaintext);
-            for other in PURPOSES.into_iter().filter(|other| *other != purpose) {
+            for other in SealPurpose::ALL.into_iter().filter(|other| *other != purpose) {
                 assert!(sealed.open(backend, &key, other, &bound).is_err(), "{} opens as {other:?}", seal.label);
             }
             assert!(sealed.open(backend, &key, purpose, &[&bound[..], b"x"].concat()).is_err(), "{}", seal.label);
