@@ -1,8 +1,8 @@
 //! Where the committed seeds come from: the published vectors, a whole case played in memory, the generator of records, and our own
 //! encoders.
 //!
-//! `WAYBILL_WRITE_VECTORS=1 cargo test --manifest-path fuzz/Cargo.toml --features servers --test seeds` writes them; without it nothing is
-//! written, and `tests/replay.rs` tells whether those committed are still taken. Only files that are named `ok-` (to be taken) and
+//! `WAYBILL_WRITE_VECTORS=1 cargo test --package waybill-fuzz --test seeds` writes them; without it nothing is written, and
+//! `tests/replay.rs` tells whether those committed are still taken. Only files that are named `ok-` (to be taken) and
 //! `no-` (to be refused, or only looked at) are replaced: what a fuzzer found stays, under the name `found-`.
 //!
 //! A root signs with fresh randomness, so certificates in chains, and evidence, are new bytes each time they are written.
