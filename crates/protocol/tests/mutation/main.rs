@@ -13,6 +13,7 @@ mod delegation;
 mod endings;
 mod exchange;
 mod front_desk;
+mod impersonation;
 mod seals;
 #[path = "../common/table.rs"]
 mod table;
@@ -122,6 +123,8 @@ pub trait Held {
     fn names(&self) -> (&'static str, &'static str);
     /// Alters every field and holds the receiver to the rows.
     fn hold(&self, world: &mut World, bench: &Bench, table: &Table);
+    /// Signs it with the receiver's own keys; with which code each is refused.
+    fn impersonate(&self, world: &mut World, bench: &Bench, table: &Table) -> Vec<Code>;
 }
 
 /// The bytes of one element of nested arrays.
@@ -250,6 +253,10 @@ impl<M: Message + Clone> Held for Delivery<M> {
             }
         }
     }
+
+    fn impersonate(&self, world: &mut World, bench: &Bench, table: &Table) -> Vec<Code> {
+        self.signed_by_its_receiver(world, bench, table)
+    }
 }
 
 impl<M: Message + Clone> Delivery<M> {
@@ -320,6 +327,29 @@ fn lodgements_delivery_receipts_releases_and_receipts() {
 #[test]
 fn revocations_refusals_and_statements() {
     hold(endings::deliveries());
+}
+
+#[test]
+fn whoever_has_a_receivers_own_keys_cannot_play_others_to_it() {
+    let table = Table::read();
+    let mut world = World::new();
+    let bench = Bench::new(&mut world);
+    let refused: Vec<_> = all().iter().flat_map(|d| d.impersonate(&mut world, &bench, &table)).collect();
+    assert!(refused.len() >= 40, "{} keys were tried", refused.len());
+    let codes: BTreeSet<_> = refused.iter().map(|code| code.as_str()).collect();
+    let expected = [
+        Code::RegistrationInvalid,
+        Code::LoginRefused,
+        Code::VoucherInvalid,
+        Code::DelegationInvalid,
+        Code::ProofInvalid,
+        Code::ConsentSignatureInvalid,
+        Code::ManifestInvalid,
+        Code::LodgementInvalid,
+        Code::ReceiptInvalid,
+        Code::SignatureInvalid,
+    ];
+    assert_eq!(codes, expected.iter().map(|code| code.as_str()).collect());
 }
 
 #[test]
