@@ -12,6 +12,10 @@ use crate::failure::Failure;
 pub const VARIABLE: &str = "WAYBILL_PASSPHRASE";
 /// The shortest passphrase of a new wallet. Units: characters.
 const SHORTEST: usize = 8;
+/// The least estimate of a new wallet's passphrase: more than 10^8 guesses, each of which costs Argon2id ([`zxcvbn::Score::Three`]).
+const LEAST: zxcvbn::Score = zxcvbn::Score::Three;
+/// Words of this place, which are tried first against a passphrase here.
+const OUR_WORDS: [&str; 8] = ["waybill", "wallet", "hospital", "patient", "record", "health", "passphrase", "migrate"];
 /// How often a mistyped one may be typed again.
 const TRIES: usize = 3;
 
@@ -69,7 +73,7 @@ pub fn find(file: Option<&Path>, console: Console) -> Result<Source, Failure> {
         .hint(format!("set {VARIABLE}, or name a file with --passphrase-file")))
 }
 
-/// A passphrase for a new wallet: long enough, and at the terminal typed twice.
+/// A passphrase for a new wallet: neither short nor soon guessed, and at the terminal typed twice.
 ///
 /// # Errors
 /// [`Failure`].
@@ -96,11 +100,21 @@ pub fn choose_at_terminal() -> Result<Passphrase, Failure> {
     Ok(first)
 }
 
+const SEVERAL_WORDS: &str =
+    "take several words that do not belong together; whoever has the file can try millions of others";
+
+/// Refuses what is short, common, made of names, dates, keyboard rows or repetitions, or of the words of this place.
 fn checked(passphrase: &str) -> Result<(), Failure> {
     if passphrase.chars().count() < SHORTEST {
-        return Err(Failure::usage(format!("the passphrase has fewer than {SHORTEST} characters")).hint(
-            "take several words that do not belong together; whoever has the file can try millions of short ones",
-        ));
+        return Err(Failure::usage(format!("the passphrase has fewer than {SHORTEST} characters")).hint(SEVERAL_WORDS));
+    }
+    // What the estimate copies is freed, not wiped; the process ends soon after.
+    let estimate = zxcvbn::zxcvbn(passphrase, &OUR_WORDS);
+    if estimate.score() < LEAST {
+        let why = estimate.feedback().and_then(|feedback| feedback.warning());
+        let why =
+            why.map_or_else(String::new, |why| format!(": {}", why.to_string().trim_end_matches('.').to_lowercase()));
+        return Err(Failure::usage(format!("the passphrase is soon guessed{why}")).hint(SEVERAL_WORDS));
     }
     Ok(())
 }
@@ -124,6 +138,29 @@ fn ask(question: &str) -> Result<Passphrase, Failure> {
 mod tests {
     use super::*;
     use crate::failure::Exit;
+
+    #[test]
+    fn passphrases_that_are_soon_guessed_are_not_taken() {
+        for weak in [
+            "password",
+            "password1234",
+            "qwertyuiop",
+            "12345678",
+            "aaaaaaaaaaaa",
+            "1984-05-17",
+            "jennifer1987",
+            "waybillhospital",
+        ] {
+            let failure = checked(weak).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{weak}");
+            // ("password" is also a word of the explanation.)
+            assert!(weak == "password" || !format!("{failure:?}{failure}").contains(weak), "{weak}");
+        }
+        for strong in ["correct horse battery", "lamp river eleven stone", "zJ8!kd0Qx", "grüne Hagebutte tanzt"] {
+            assert!(checked(strong).is_ok(), "{strong}");
+        }
+        assert!(checked(&"word ".repeat(4000)).is_err(), "long ones are looked at, too, and soon");
+    }
 
     #[test]
     fn the_first_line_of_a_file_is_the_passphrase_and_short_ones_are_not_taken() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -78,5 +79,7 @@ async fn observe(State(watch): State<Arc<Watch>>, request: Request, next: Next) 
         tracing::debug!(endpoint = watch.endpoint, id, %method, route, party, status = status.as_u16(), elapsed_ms, "request");
     }
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from(id));
+    // Nothing that a server of ours says is for a cache between it and its peer, or on a disk.
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

@@ -232,6 +232,14 @@ async fn connections_of_one_address_are_bounded() {
 }
 
 #[tokio::test]
+async fn no_answer_is_for_a_cache() {
+    let authority = TestAuthority::new();
+    let server = start(router(), authority.server_tls(ClientAuth::None, None), ServerOptions::default()).await;
+    let answer = authority.client(None).send(fetch(server.url("/who")), EXCHANGE).await.unwrap();
+    assert_eq!(answer.headers.get("cache-control").unwrap(), "no-store");
+}
+
+#[tokio::test]
 async fn panic_and_unknown_path_become_problems() {
     let authority = TestAuthority::new();
     let server = start(router(), authority.server_tls(ClientAuth::None, None), ServerOptions::default()).await;
