@@ -4,10 +4,26 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
+
+/// The width of a table where no terminal tells its own. Units: characters.
+const WIDTH: u16 = 132;
+
+/// A table of sentences, wrapped to the width of the terminal, or of a page.
+#[must_use]
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    if !std::io::stdout().is_terminal() {
+        table.set_width(WIDTH);
+    }
+    table.set_header(header);
+    table
+}
 
 /// Where words and progress go.
 #[derive(Debug, Clone, Copy)]

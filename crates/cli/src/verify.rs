@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::native::Native;
@@ -11,7 +11,7 @@ use waybill_protocol::log::{CheckpointPolicy, NoteKey};
 use waybill_server::files;
 
 use crate::args::VerifyArgs;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::failure::{Exit, Failure};
 
 /// The name under which the demo leaves the root certificate.
@@ -78,9 +78,7 @@ impl VerdictReport {
     /// The sentences as a table.
     #[must_use]
     pub fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["check", "finding", "shown by", "sentence"]);
+        let mut table = console::table(["check", "finding", "shown by", "sentence"]);
         for sentence in &self.sentences {
             table.add_row([sentence.check, sentence.finding, &sentence.signer, &sentence.text]);
         }

@@ -17,11 +17,16 @@ use zeroize::Zeroizing;
 
 use crate::{
     backend::PrimitiveError,
-    encoding::{Tuple, byte_newtype, decode_array},
+    encoding::{Tuple, byte_newtype, decode_array, secret_newtype},
     hkdf,
 };
 
 pub use crate::digest::Digest;
+
+secret_newtype! {
+    /// The secret of a one-time HPKE key, as a wallet keeps it until the answer has come: 32 bytes, wiped when dropped.
+    OneTimeSecret
+}
 
 byte_newtype! {
     /// Which P-256 key: the first 16 bytes of SHA-256 over its 65-byte SEC1 form.

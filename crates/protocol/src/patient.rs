@@ -6,11 +6,10 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::commitment::{Commitment, Opening};
-use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, OneTimeSecret, SigningKey};
 use waybill_crypto::pseudonym::{Pseudonym, RootSecret};
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
-use zeroize::Zeroize;
 
 use crate::ids::{HospitalId, MessageId, Nonce, ProofId, Timestamp};
 use crate::log::LeafKind;
@@ -94,8 +93,8 @@ pub struct Patient<'a> {
 pub struct Exchange {
     #[n(0)]
     request: MessageId,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    reply_secret: [u8; 32],
+    #[n(1)]
+    reply_secret: OneTimeSecret,
 }
 
 impl fmt::Debug for Exchange {
@@ -104,15 +103,9 @@ impl fmt::Debug for Exchange {
     }
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.reply_secret.zeroize();
-    }
-}
-
 impl Exchange {
     fn new(request: MessageId, reply: &HpkeSecretKey) -> Self {
-        Self { request, reply_secret: *reply.to_bytes() }
+        Self { request, reply_secret: OneTimeSecret::from_bytes(*reply.to_bytes()) }
     }
 
     /// The request that was made.
@@ -132,7 +125,7 @@ impl Exchange {
     ) -> Result<M, Rejection> {
         let sealed: SealedBytes = parcel.open(kind, M::TYP)?;
         let plain = sealed
-            .open(ctx.backend, &HpkeSecretKey::from_bytes(&self.reply_secret), purpose, self.request.as_bytes())
+            .open(ctx.backend, &HpkeSecretKey::from_bytes(self.reply_secret.expose()), purpose, self.request.as_bytes())
             .map_err(|_| Code::UnexpectedMessage)?;
         let bytes: SignedBytes<M> = from_cbor(M::TYP, &plain, MAX_PARCEL_BYTES)?;
         let signed = bytes.parse()?.verify(ctx.backend, &keys.signing).map_err(|_| Code::SignatureInvalid)?;
@@ -161,8 +154,8 @@ pub struct Draft {
     #[n(0)]
     pub number: u64,
     /// Random, so that two delegations share no key.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    reply_secret: [u8; 32],
+    #[n(1)]
+    reply_secret: OneTimeSecret,
     /// The terms.
     #[n(2)]
     pub terms: Terms,
@@ -198,17 +191,11 @@ impl fmt::Debug for Draft {
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        self.reply_secret.zeroize();
-    }
-}
-
 impl Draft {
     /// The key the authority and the destination seal to.
     #[must_use]
     pub fn reply_key(&self) -> HpkeSecretKey {
-        HpkeSecretKey::from_bytes(&self.reply_secret)
+        HpkeSecretKey::from_bytes(self.reply_secret.expose())
     }
 }
 
@@ -426,7 +413,7 @@ impl Patient<'_> {
         };
         Draft {
             number,
-            reply_secret: *reply.to_bytes(),
+            reply_secret: OneTimeSecret::from_bytes(*reply.to_bytes()),
             terms,
             source_opening,
             destination_opening,

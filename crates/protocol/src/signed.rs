@@ -282,3 +282,36 @@ fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
         .expect("encoding into a Vec does not fail");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use minicbor::bytes::ByteVec;
+    use waybill_crypto::keys::SigningKey;
+    use waybill_crypto::portable::Portable;
+
+    use super::*;
+
+    #[derive(Encode, Decode)]
+    #[cbor(array)]
+    struct Note(#[n(0)] ByteVec);
+
+    impl Message for Note {
+        const TYP: &'static str = "waybill-note";
+    }
+
+    #[test]
+    fn a_message_may_be_as_large_as_its_limit_and_no_larger() {
+        let backend = Portable::from_seed([1; 32]);
+        let key = SigningKey::derive(&[2; 32]);
+        let signed = |bytes: usize| Signed::sign(&backend, &key, Note(ByteVec::from(vec![7; bytes]))).bytes().to_vec();
+        let around = signed(10_000).len() - 10_000;
+        let (largest, larger) = (signed(16_384 - around), signed(16_385 - around));
+        assert_eq!((largest.len(), larger.len()), (16_384, 16_385));
+        assert!(Unverified::<Note>::parse(&largest).unwrap().verify(&backend, key.public()).is_ok());
+        let refused = Unverified::<Note>::parse(&larger).map(|_| ());
+        assert_eq!(
+            refused,
+            Err(DecodeError::TooLarge { what: "waybill-note", size_bytes: 16_385, limit_bytes: 16_384 })
+        );
+    }
+}

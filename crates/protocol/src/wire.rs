@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_as_large_as_it_may_be_is_taken() {
+        let body = minicbor::bytes::ByteVec::from(vec![7; 1000]);
+        let bytes = to_cbor(&body);
+        assert_eq!(from_cbor("body", &bytes, bytes.len()), Ok(body));
+        let refused = from_cbor::<minicbor::bytes::ByteVec>("body", &bytes, bytes.len() - 1);
+        assert_eq!(refused, Err(DecodeError::TooLarge { what: "body", size_bytes: 1003, limit_bytes: 1002 }));
+        let parcel = Parcel::pack(Kind::Manifest, &minicbor::bytes::ByteVec::from(vec![7; (4 << 20) - 20]));
+        assert_eq!(Parcel::parse(&parcel).unwrap().kind, Kind::Manifest);
+    }
+
+    #[test]
     fn only_the_deterministic_encoding_is_accepted() {
         let bytes = Parcel::pack(Kind::Login, &7u8);
         assert_eq!(Parcel::parse(&bytes).unwrap().kind, Kind::Login);

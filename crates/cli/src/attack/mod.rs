@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::AttackArgs;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::failure::{Exit, Failure};
 
 use outcome::{Attack, Expectation, Row, judge};
@@ -166,9 +166,7 @@ fn list(console: &Console) {
         })
         .collect();
     console.json(&rows);
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["attack", "what is tried", "who attacks", "what stops it"]);
+    let mut table = console::table(["attack", "what is tried", "who attacks", "what stops it"]);
     for attack in all() {
         table.add_row([attack.name, attack.what, attack.attacker, attack.stopped_by]);
     }
@@ -176,9 +174,7 @@ fn list(console: &Console) {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["attack", "rejected", "by", "code", "stage", "bytes read", "twin", "as declared"]);
+    let mut table = console::table(["attack", "rejected", "by", "code", "stage", "bytes read", "twin", "as declared"]);
     let yes = |holds: bool| if holds { "yes" } else { "NO" }.to_owned();
     for row in rows {
         table.add_row([

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use waybill_crypto::native::Native;
 use waybill_protocol::ids::Timestamp;
@@ -13,7 +12,7 @@ use waybill_server::files;
 use waybill_server::party::read_crl;
 
 use super::{admin, ceremony_failure, named, now};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::failure::{Exit, Failure};
 
 /// Days below which something is pointed out.
@@ -147,20 +146,14 @@ fn tell(status: &Status, console: &Console) {
     let cases: Vec<String> = server.cases.iter().map(|(state, count)| format!("{count} {state}")).collect();
     console.say(format!("cases      {}", if cases.is_empty() { "none".to_owned() } else { cases.join(", ") }));
     console.say(format!("outbox     {} letters; {} renewals wait", server.outbox, server.renewals_waiting));
-    let table = |header: &[&str]| {
-        let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header.to_vec());
-        table
-    };
     if !server.hospitals.is_empty() {
-        let mut hospitals = table(&["hospital", "standing"]);
+        let mut hospitals = console::table(["hospital", "standing"]);
         for hospital in &server.hospitals {
             hospitals.add_row([&hospital.id, &hospital.standing]);
         }
         console.say(hospitals.to_string());
     }
-    let mut certificates = table(&["certificate of", "for", "days left"]);
+    let mut certificates = console::table(["certificate of", "for", "days left"]);
     for certificate in &status.certificates {
         certificates.add_row([&certificate.holder, &certificate.purpose, &certificate.days_left.to_string()]);
     }

@@ -476,6 +476,36 @@ fn the_cache_checks_what_changes_each_time() {
 }
 
 #[test]
+fn the_cache_knows_a_chain_again_and_stays_bounded() {
+    let network = Network::new(18);
+    let meter = crate::metered::Meter::new(|| 0);
+    let backend = crate::metered::Metered::new(Portable::from_seed([19; 32]), meter.clone());
+    let (cache, crl) = (ChainCache::default(), network.crl(&[]));
+    let signatures = |leaf: &[u8]| {
+        let before: u64 = meter.snapshot().iter().map(|count| count.count).sum();
+        let chain = [leaf, &network.issuing];
+        cache.verify_chain(&backend, &network.anchor, &chain, Profile::HospitalSigning, NOW, &crl).unwrap();
+        meter.snapshot().iter().map(|count| count.count).sum::<u64>() - before
+    };
+    let leaf = |n: usize| network.issue(Profile::HospitalSigning, &format!("hospital-{n}.example"), false).unwrap().der;
+    let first = leaf(0);
+    assert!(signatures(&first) > 0, "a chain is verified once");
+    assert_eq!(signatures(&first), 0, "and then known");
+    for n in 1..=1024 {
+        signatures(&leaf(n));
+    }
+    assert!(signatures(&first) > 0, "the oldest of more than 1,024 is forgotten");
+}
+
+#[test]
+fn anchors_and_issuers_say_until_when_they_are_good() {
+    let network = Network::new(20);
+    assert_eq!(network.anchor.not_after(), NOW + 10 * 365 * DAY);
+    let issuer = network.anchor.verify_issuer(&network.issuing, NOW).unwrap();
+    assert_eq!(issuer.not_after(), NOW + 365 * DAY);
+}
+
+#[test]
 fn keys_and_chains_read_back_from_files() {
     let network = Network::new(17);
     let key = leaf_key();

@@ -465,6 +465,16 @@ fn holder_and_hospitals_revoke_until_the_key_is_released() {
 }
 
 #[test]
+fn what_the_wallet_posts_stops_its_own_case() {
+    let mut world = World::new();
+    let m = world.prove(0);
+    let parcel = world.patient().revoke(&m.draft, m.proof.id(), RevocationReason::Withdrawn);
+    let body: RevocationBody = Parcel::parse(&parcel).unwrap().open(Kind::Revocation, "revocation").unwrap();
+    let (case, _) = world.authority().handle_revocation(m.authority, &body).unwrap();
+    assert_eq!(case.state, AuthorityState::Ended(EndState::Revoked));
+}
+
+#[test]
 fn nobody_else_revokes() {
     let mut world = World::new();
     let m = world.prove(0);

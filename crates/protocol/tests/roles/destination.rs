@@ -97,6 +97,8 @@ fn a_proof_for_another_destination_is_refused() {
 fn a_proof_outside_its_window_is_refused() {
     refused(Code::ProofNotYetValid, |forge, world| forge.terms.not_before = world.now.plus(1));
     refused(Code::ProofExpired, |forge, world| forge.terms.expires = Timestamp(world.now.0 - 1));
+    assert_eq!(checked(|forge, world| forge.terms.not_before = world.now), Ok(()), "the first second is inside");
+    assert_eq!(checked(|forge, world| forge.terms.expires = world.now), Ok(()), "so is the last");
 }
 
 #[test]

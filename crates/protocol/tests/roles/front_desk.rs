@@ -2,6 +2,8 @@
 
 use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, SigningKey};
+use waybill_crypto::metered::{Meter, Metered, Operation};
+use waybill_crypto::portable::Portable;
 use waybill_protocol::ids::{MessageId, Nonce, Timestamp};
 use waybill_protocol::messages::{
     KeyChange, Limits, LoginAnswer, LoginBody, LoginOutcome, LoginRequest, Purpose, Registration, RegistrationAnswer,
@@ -9,11 +11,13 @@ use waybill_protocol::messages::{
 };
 use waybill_protocol::patient::{Enrolment, LoginRead};
 use waybill_protocol::registrar::{
-    Attestation, EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, Registered, Registrar,
+    Attestation, EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, REGISTRATION_LIFETIME_SECONDS, Registered,
+    Registrar,
 };
 use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
+use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_record::hides::Hides;
 
@@ -202,9 +206,35 @@ fn a_login_is_refused_alike_whoever_asks_and_whatever_is_wrong() {
     let honest = login(&world);
     world.a.registered.keys[0].expires = Timestamp(NOW.0 - 1);
     assert_eq!(log_in(&world, &honest), Err(Code::RegistrationExpired));
+    world.a.registered.keys[0].expires = NOW;
+    assert_eq!(log_in(&world, &honest), Ok(()), "the last second counts");
     for code in [Code::LoginStale, Code::RegistrationExpired, Code::LoginReplayed] {
         assert_eq!(code.public(), Code::LoginRefused, "the outside sees one refusal");
     }
+}
+
+#[test]
+fn an_unknown_key_costs_the_verification_that_a_known_one_costs() {
+    let world = World::new();
+    let meter = Meter::new(|| 0);
+    let backend = Metered::new(Portable::from_seed([1; 32]), meter.clone());
+    let ctx = Ctx { now: world.now, backend: &backend };
+    let verifications = || meter.snapshot().iter().filter(|c| c.operation == Operation::Verify).map(|c| c.count).sum();
+    let stranger = world.network.backend.generate_signing_key();
+    let known = login(&world);
+    let ours = Some(&world.a.registered);
+    for (key, registered, taken) in [(&known.key, ours, true), (&stranger, ours, false), (&stranger, None, false)] {
+        let before: u64 = verifications();
+        let message = SignedBytes::from(&Signed::sign(&world.network.backend, key, known.said.clone()));
+        let verified = Registered::verify(registered, &ctx, message.parse().unwrap());
+        assert_eq!(verified.is_ok(), taken);
+        assert_eq!(verifications() - before, 1);
+    }
+}
+
+#[test]
+fn a_registration_holds_for_five_years() {
+    assert_eq!(REGISTRATION_LIFETIME_SECONDS, 157_680_000);
 }
 
 #[test]

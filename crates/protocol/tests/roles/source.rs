@@ -5,9 +5,10 @@ use waybill_crypto::certificate::Profile;
 use waybill_crypto::keys::Digest;
 use waybill_protocol::ids::{ProofId, Timestamp};
 use waybill_protocol::log::LeafKind;
-use waybill_protocol::messages::{Chain, Limits};
+use waybill_protocol::messages::{Chain, Limits, TransferBody};
 use waybill_protocol::migration::{Effect, SourceState};
 use waybill_protocol::rejection::Code;
+use waybill_protocol::signed::{Signed, SignedBytes};
 use waybill_protocol::source::{IdentityVerdict, Received};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_record::hides::Hides;
@@ -39,6 +40,25 @@ fn another_kind_of_parcel_is_refused() {
     let body = Forge::honest(&world).request(&mut world);
     let parcel = Parcel::parse(&Parcel::pack(Kind::Redeem, &body)).unwrap();
     assert_eq!(code(Received::parse(&parcel)), Code::UnexpectedMessage);
+}
+
+#[test]
+fn a_request_says_what_it_is_before_it_is_believed() {
+    let mut world = World::new();
+    let body = Forge::honest(&world).request(&mut world);
+    let mut request = body.request.parse().unwrap().peek().clone();
+    request.attempt = 3;
+    let request = Signed::sign(&world.network.backend, &world.b.identity.signing, request);
+    let proof = request.message().proof;
+    let body = TransferBody { request: SignedBytes::from(&request), ..body };
+    let parcel = Parcel::parse(&Parcel::pack(Kind::TransferRequest, &body)).unwrap();
+    let received = Received::parse(&parcel).unwrap();
+    assert_eq!((received.proof(), received.session().0, received.attempt()), (proof, request.id().0, 3));
+    let sender = world.source().verify_sender(received).unwrap();
+    assert_eq!(sender.sender(), &id(B));
+    let backend = &world.network.backend;
+    assert!(sender.consent_opens_for(backend, &world.a.identity), "sealed to the keys that the patient pinned");
+    assert!(!sender.consent_opens_for(backend, &world.b.identity), "and to no others");
 }
 
 // Check 1: the sender.
@@ -292,6 +312,10 @@ fn an_identity_claim_made_for_another_session_is_refused() {
 fn an_identity_claim_that_is_none_is_refused() {
     refused(Code::Malformed, |forge, _| forge.claim = vec![0xff]);
     refused(Code::TooLarge, |forge, _| forge.claim = vec![0; 33 * 1024]);
+    let long_name = "Lovelace".repeat(1000);
+    refused(Code::IdentityMismatch, |forge, _| {
+        forge.claim = to_cbor(&demographics("patient-at-b", &long_name, "1915-01-01"));
+    });
 }
 
 #[test]

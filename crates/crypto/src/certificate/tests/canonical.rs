@@ -76,4 +76,13 @@ fn a_lists_extensions_are_the_two_in_their_order() {
         id.extn_value = OctetString::new(value.to_der().unwrap()).unwrap();
     };
     assert_eq!(parse(&with_serial), Err(CrlError::Malformed));
+    // A list of the first version, and one that says it is signed otherwise.
+    assert_eq!(parse(&|list| list.tbs_cert_list.version = x509_cert::Version::V1), Err(CrlError::Malformed));
+    let other = encoding::algorithm_identifier(encoding::ECDSA_SHA384);
+    assert_eq!(parse(&|list| list.tbs_cert_list.signature = other.clone()), Err(CrlError::Malformed));
+    let content = good.tbs_cert_list.to_der().unwrap();
+    let signature = KeySigner { backend: &network.backend, key: &network.issuing_key }.sign(&content).unwrap();
+    let outside = encoding::assemble(&content, encoding::ECDSA_SHA384, &signature).unwrap();
+    let refused = Crl::parse_and_verify(&network.backend, &outside, &issuer).map(|crl| crl.number());
+    assert_eq!(refused, Err(CrlError::Malformed));
 }
