@@ -136,6 +136,13 @@ fn a_delegation_that_is_over_or_runs_too_long_is_refused() {
     delegation_refused(Code::Malformed, |body, world| {
         with_terms(body, world, |terms| terms.expires = terms.not_before.plus(90 * DAY + 1));
     });
+    for (from, seconds) in [(Timestamp(NOW.0 - 2), 3), (NOW, 90 * DAY)] {
+        let taken = delegated(|body, world| {
+            assert_eq!(world.now, NOW);
+            with_terms(body, world, |terms| (terms.not_before, terms.expires) = (from, from.plus(seconds)));
+        });
+        assert_eq!(taken, Ok(()), "the shortest and the longest");
+    }
 }
 
 // Redemption.
@@ -247,9 +254,13 @@ fn redemption_keeps_to_the_window_by_the_authoritys_clock() {
     let honest = m.redeem.clone().unwrap();
     world.now = Timestamp(m.authority.terms.not_before.0 - 1);
     assert_eq!(code(redeem(&world, m.authority.clone(), &honest, &all_active)), Code::ProofNotYetValid);
-    world.now = m.authority.terms.expires.plus(1);
+    world.now = m.authority.terms.not_before;
+    assert!(redeem(&world, m.authority.clone(), &honest, &all_active).is_ok(), "the first second");
+    world.now = m.authority.terms.expires;
     // The list of that day, so that nothing but the window refuses.
     world.authority_trust.renew_crl(world.network.crl(&[], world.now));
+    assert!(redeem(&world, m.authority.clone(), &honest, &all_active).is_ok(), "the last");
+    world.now = world.now.plus(1);
     assert_eq!(code(redeem(&world, m.authority, &honest, &all_active)), Code::ProofExpired);
 }
 
@@ -346,8 +357,11 @@ fn whichever_comes_first_the_key_waits_for_the_other() {
 fn nothing_is_exchanged_after_the_proofs_last_second() {
     let mut world = World::new();
     let m = world.migrate(0, Step::Delivered);
-    world.now = m.authority.terms.expires.plus(1);
+    world.now = m.authority.terms.expires;
     world.authority_trust.renew_crl(world.network.crl(&[], world.now));
+    let delivery = m.delivery.as_ref().unwrap();
+    assert!(world.authority().handle_delivery(m.authority.clone(), delivery, &all_active).is_ok(), "in it, it is");
+    world.now = world.now.plus(1);
     let late = world.authority().handle_delivery(m.authority.clone(), m.delivery.as_ref().unwrap(), &all_active);
     assert_eq!(code(late), Code::ProofExpired);
     let (case, effects) = world.authority().handle_deadline(m.authority.clone()).unwrap();
@@ -409,6 +423,7 @@ fn silence_ends_unacknowledged_and_a_late_receipt_still_closes() {
     let mut world = World::new();
     let m = world.migrate(0, Step::Filed);
     let released = world.now;
+    assert_eq!(RECEIPT_DEADLINE_SECONDS, 7 * DAY);
     world.now = released.plus(RECEIPT_DEADLINE_SECONDS - 1);
     assert!(world.authority().handle_deadline(m.authority.clone()).is_none(), "not yet due");
     world.now = released.plus(RECEIPT_DEADLINE_SECONDS);
