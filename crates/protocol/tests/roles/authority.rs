@@ -482,11 +482,13 @@ fn holder_and_hospitals_revoke_until_the_key_is_released() {
 #[test]
 fn what_the_wallet_posts_stops_its_own_case() {
     let mut world = World::new();
-    let m = world.prove(0);
+    let m = world.migrate(0, Step::Delivered);
     let parcel = world.patient().revoke(&m.draft, m.proof.id(), RevocationReason::Withdrawn);
     let body: RevocationBody = Parcel::parse(&parcel).unwrap().open(Kind::Revocation, "revocation").unwrap();
     let (case, _) = world.authority().handle_revocation(m.authority, &body).unwrap();
     assert_eq!(case.state, AuthorityState::Ended(EndState::Revoked));
+    let late = world.authority().handle_delivery(case, m.delivery.as_ref().unwrap(), &all_active);
+    assert_eq!(code(late), Code::ProofRevoked, "and says why nothing is exchanged any more");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! How cases end at the hospitals: statements, receipts, refusals, revocations (PROTOCOL sections 6.1, 6.2 and 8).
 
 use waybill_crypto::keys::{Digest, SigningKey};
-use waybill_protocol::destination::Filing;
+use waybill_protocol::destination::{DestinationCase, Filing};
 use waybill_protocol::ids::{ManifestId, ProofId, SessionId};
 use waybill_protocol::log::LeafKind;
 use waybill_protocol::messages::{
     CaseStatement, Chain, EndState, ImportReceipt, OutcomeClass, ReceiptBody, Refusal, RefusalBody, Revocation,
     RevocationBody, RevocationReason, StatementBody,
 };
-use waybill_protocol::migration::{DestinationState, Recipient, SourceState};
+use waybill_protocol::migration::{DestinationState, Effect, Recipient, SourceState};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::signed::{Signed, SignedBytes};
@@ -245,6 +245,57 @@ fn the_sources_refusal_reaches_the_destination_in_full_and_the_public_in_general
         let (after, _) = world.destination().handle_refusal(case, &body, Some(&m.secret())).unwrap();
         assert_eq!(after.code, Some(Code::ConsentRefused), "{private}");
     }
+}
+
+#[test]
+fn a_failed_attempt_pauses_longer_each_time_and_the_fifth_is_the_last() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Requested);
+    let source = world.a.identity.signing.clone();
+    let fail = |attempt| {
+        let case = DestinationCase { attempt, ..m.destination() };
+        let body = refusal(&world, &m, &source, |r| (r.retry, r.attempt) = (true, attempt));
+        world.destination().handle_refusal(case, &body, None).unwrap()
+    };
+    for (attempt, pause) in [(1, 4), (2, 8), (3, 16), (4, 32)] {
+        let (case, effects) = fail(attempt);
+        assert_eq!(case.state, DestinationState::AttemptFailed);
+        assert!(effects.contains(&Effect::Deadline(world.now.plus(pause))), "attempt {attempt}: {effects:?}");
+    }
+    assert_eq!(fail(5).0.state, DestinationState::Rejected);
+}
+
+#[test]
+fn who_gives_up_says_so_to_the_source_and_at_the_end_to_the_patient() {
+    let mut world = World::new();
+    let m = world.migrate(0, Step::Requested);
+    let patient = [Recipient::Mailbox(REPLY.into())];
+    for (why, state, told) in [
+        (Code::ManifestInvalid, DestinationState::Rejected, &patient[..]),
+        (Code::SessionLost, DestinationState::Requested, &[]),
+    ] {
+        assert_eq!(why.retryable(), told.is_empty());
+        let (case, effects) = world.destination().give_up(m.destination(), why);
+        assert_eq!((case.state, case.code), (state, Some(why)));
+        let heard = recipients(&effects, Kind::Refusal);
+        assert_eq!(heard, [&[Recipient::Hospital(id(A))], told].concat());
+    }
+}
+
+#[test]
+fn a_presentation_that_opens_no_case_is_answered() {
+    let mut world = World::new();
+    let sealed = Forge::honest(&world).presentation(&mut world);
+    let destination = world.destination();
+    let opened = destination.open_presentation(&sealed).unwrap();
+    let known = world.b.registered_at(&world.root, opened.pid());
+    let presenter = destination.verify_presenter(opened, known).unwrap();
+    let verified = destination.verify_presentation(presenter).unwrap();
+    let effect = destination.refuse_presentation(&verified, Code::ProofSpent).unwrap();
+    let body: RefusalBody = posted(&[effect], Kind::Refusal).open(Kind::Refusal, "refusal").unwrap();
+    let refusal = body.refusal.parse().unwrap().verify(&world.network.backend, world.b.identity.signing.public());
+    let refusal = refusal.unwrap().into_message();
+    assert_eq!((refusal.subject, refusal.code), (verified.proof().0, Code::ProofSpent.public()));
 }
 
 #[test]
