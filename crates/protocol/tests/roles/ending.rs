@@ -168,8 +168,10 @@ fn no_replay_changes_how_a_case_ended_but_a_late_receipt_closes_it() {
     let reply = m.reply_secret.as_ref();
     let (source, _) = world.source().handle_statement(m.source(), silence.clone(), reply).unwrap();
     let (destination, _) = world.destination().handle_statement(m.destination(), silence.clone()).unwrap();
+    assert_eq!(destination.state, DestinationState::Filed, "whoever holds the key goes on, and answers");
     let (source, _) = world.source().handle_statement(source, filed.clone(), reply).unwrap();
     let (destination, _) = world.destination().handle_statement(destination, filed.clone()).unwrap();
+    assert_eq!(destination.state, DestinationState::Closed);
     for old in [silence, filed] {
         assert_eq!(code(world.source().handle_statement(source.clone(), old.clone(), reply)), Code::UnexpectedMessage);
         assert_eq!(code(world.destination().handle_statement(destination.clone(), old)), Code::UnexpectedMessage);
