@@ -4,7 +4,6 @@
 //! (`formal/proverif/kci.pv`).
 
 use minicbor::bytes::ByteVec;
-use minicbor::data::Tagged;
 use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::SigningKey;
 use waybill_protocol::rejection::Code;
@@ -13,7 +12,7 @@ use waybill_protocol::signed::{Message, Signed, SignedBytes};
 use crate::bench::{Bench, keys_of};
 use crate::common::World;
 use crate::table::Table;
-use crate::{Delivery, Expected, payload};
+use crate::{Delivery, Expected, assembled, payload};
 
 /// Every key that a receiver signs with.
 fn keys_of_receiver(world: &World, receiver: &str) -> Vec<SigningKey> {
@@ -29,11 +28,14 @@ fn keys_of_receiver(world: &World, receiver: &str) -> Vec<SigningKey> {
 /// The message under the name of its signer's key, and a signature that is right under another: RFC 9052, section 4.4, by hand.
 fn under_the_signers_name<M: Message>(world: &World, honest: &SignedBytes<M>, key: &SigningKey) -> SignedBytes<M> {
     let (protected, payload, _) = payload(honest.as_bytes());
-    let [protected, payload, aad] = [protected, payload, b"waybill/1".to_vec()].map(ByteVec::from);
-    let said = minicbor::to_vec(("Signature1", &protected, &aad, &payload)).unwrap();
-    let signature = ByteVec::from(world.network.backend.sign(key, &said).0.to_vec());
-    let empty = std::collections::BTreeMap::<u8, u8>::new();
-    SignedBytes::from(minicbor::to_vec(Tagged::<18, _>::from((protected, empty, payload, signature))).unwrap())
+    let said = (
+        "Signature1",
+        ByteVec::from(protected.clone()),
+        ByteVec::from(b"waybill/1".to_vec()),
+        ByteVec::from(payload.clone()),
+    );
+    let signature = world.network.backend.sign(key, &minicbor::to_vec(said).unwrap());
+    assembled(protected, payload, signature.0.to_vec())
 }
 
 impl<M: Message + Clone> Delivery<M> {
@@ -45,9 +47,7 @@ impl<M: Message + Clone> Delivery<M> {
             return Vec::new();
         }
         let honest = (self.take)(world, &bench.ours);
-        let theirs =
-            keys_of(world, self.signer).into_iter().find(|key| key.public().kid() == honest.parse().unwrap().kid());
-        let again = under_the_signers_name(world, &honest, &theirs.unwrap());
+        let again = under_the_signers_name(world, &honest, &self.key(world, &honest));
         (self.deliver)(world, bench, again).unwrap_or_else(|code| panic!("{}, signed by hand: {code}", self.message));
         let keys = keys_of_receiver(world, self.to);
         for key in &keys {

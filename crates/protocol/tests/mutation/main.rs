@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use minicbor::bytes::ByteVec;
+use waybill_crypto::keys::SigningKey;
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
 use waybill_protocol::wire::to_cbor;
@@ -177,21 +178,30 @@ fn payload(signed: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (protected, decoder.bytes().unwrap().to_vec(), decoder.bytes().unwrap().to_vec())
 }
 
-/// The same header and signature around another payload.
-fn altered_after_signing<M: Message>(signed: &SignedBytes<M>, other: Vec<u8>) -> SignedBytes<M> {
-    let (protected, _, signature) = payload(signed.as_bytes());
+/// A COSE_Sign1 of these parts.
+fn assembled<M: Message>(protected: Vec<u8>, payload: Vec<u8>, signature: Vec<u8>) -> SignedBytes<M> {
     let empty = std::collections::BTreeMap::<u8, u8>::new();
-    let [protected, other, signature] = [protected, other, signature].map(ByteVec::from);
-    let cose = minicbor::data::Tagged::<18, _>::from((protected, empty, other, signature));
+    let [protected, payload, signature] = [protected, payload, signature].map(ByteVec::from);
+    let cose = minicbor::data::Tagged::<18, _>::from((protected, empty, payload, signature));
     SignedBytes::from(minicbor::to_vec(cose).unwrap())
 }
 
+/// The same header and signature around another payload.
+fn altered_after_signing<M: Message>(signed: &SignedBytes<M>, other: Vec<u8>) -> SignedBytes<M> {
+    let (protected, _, signature) = payload(signed.as_bytes());
+    assembled(protected, other, signature)
+}
+
 impl<M: Message + Clone> Delivery<M> {
-    fn resigned(&self, world: &World, honest: &SignedBytes<M>, message: M) -> SignedBytes<M> {
+    /// The key that the honest message is signed with.
+    fn key(&self, world: &World, honest: &SignedBytes<M>) -> SigningKey {
         let kid = honest.parse().unwrap().kid();
         let key = keys_of(world, self.signer).into_iter().find(|key| key.public().kid() == kid);
-        let key = key.unwrap_or_else(|| panic!("{} is not signed by the {}", self.message, self.signer));
-        SignedBytes::from(&Signed::sign(&world.network.backend, &key, message))
+        key.unwrap_or_else(|| panic!("{} is not signed by the {}", self.message, self.signer))
+    }
+
+    fn resigned(&self, world: &World, honest: &SignedBytes<M>, message: M) -> SignedBytes<M> {
+        SignedBytes::from(&Signed::sign(&world.network.backend, &self.key(world, honest), message))
     }
 
     fn expect(&self, world: &mut World, bench: &Bench, what: &str, bytes: SignedBytes<M>, expected: Expected) {

@@ -11,8 +11,7 @@ use waybill_protocol::messages::{
 };
 use waybill_protocol::patient::{Enrolment, LoginRead};
 use waybill_protocol::registrar::{
-    Attestation, EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, REGISTRATION_LIFETIME_SECONDS, Registered,
-    Registrar,
+    Attestation, EnrolmentCode, LOGIN_WINDOW_SECONDS, LocalPatient, Registered, Registrar,
 };
 use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
@@ -91,6 +90,11 @@ fn an_enrolment_code_serves_once_in_time_for_one_patient() {
     assert_eq!(code(register(Some(&stale), None)), Code::CodeInvalid);
     let first = register(Some(&code_of("p")), None).unwrap();
     assert_eq!(first.keys.len(), 1);
+    assert_eq!(
+        first.keys[0].expires,
+        NOW.plus(5 * 365 * DAY),
+        "without a limit of its own a key speaks for five years"
+    );
     // A pseudonym stays with its patient; the same key again is not a second key.
     assert_eq!(code(register(Some(&code_of("q")), Some(first.clone()))), Code::CodeInvalid);
     assert_eq!(register(Some(&code_of("p")), Some(first)).unwrap().keys.len(), 1);
@@ -230,11 +234,6 @@ fn an_unknown_key_costs_the_verification_that_a_known_one_costs() {
         assert_eq!(verified.is_ok(), taken);
         assert_eq!(verifications() - before, 1);
     }
-}
-
-#[test]
-fn a_registration_holds_for_five_years() {
-    assert_eq!(REGISTRATION_LIFETIME_SECONDS, 157_680_000);
 }
 
 #[test]
