@@ -107,6 +107,17 @@ fn a_voucher_serves_until_its_last_second() {
 }
 
 #[test]
+fn a_proof_that_does_not_read_back_is_not_signed() {
+    let mut world = World::new();
+    let (_, body) = world.delegate(0);
+    let mut intent = world.authority().check_delegation(&body, &all_active).unwrap();
+    assert!(world.authority().issue_proof(&intent).is_ok());
+    // As a row that a bug wrote: longer than any proof that a party would read.
+    intent.proof.terms.expires = intent.proof.terms.not_before.plus(90 * DAY + 1);
+    assert_eq!(code(world.authority().issue_proof(&intent)), Code::Malformed);
+}
+
+#[test]
 fn hospitals_must_be_known_and_in_good_standing() {
     let mut world = World::new();
     let (_, body) = world.delegate(0);
