@@ -10,7 +10,7 @@ use crate::{
     DOMAIN,
     encoding::{Tuple, decode_array, secret_newtype},
     hkdf,
-    keys::{HpkeSecretKey, SigningKey},
+    keys::SigningKey,
 };
 
 /// How one hospital knows one patient.
@@ -79,12 +79,6 @@ impl RootSecret {
         SigningKey::derive(&self.at_hospital("consent", hospital, epoch))
     }
 
-    /// The lasting key to which a hospital seals what it answers.
-    #[must_use]
-    pub fn reply_key(&self, hospital: &str, epoch: u32) -> HpkeSecretKey {
-        HpkeSecretKey::from_bytes(&self.at_hospital("reply", hospital, epoch))
-    }
-
     /// The one-time key of the delegation with this number.
     #[must_use]
     pub fn delegation_key(&self, number: u64) -> SigningKey {
@@ -111,7 +105,6 @@ mod tests {
                 for epoch in [0, 1] {
                     assert!(seen.insert(root.pid(hospital, epoch).0));
                     assert!(seen.insert(*root.consent_key(hospital, epoch).to_scalar_bytes()));
-                    assert!(seen.insert(*root.reply_key(hospital, epoch).to_bytes()));
                 }
             }
             for number in [0, 1] {

@@ -65,7 +65,6 @@ fn pseudonym() {
             "epoch": epoch,
             "pid": hex::encode(root.pid(hospital, epoch).as_bytes()),
             "consent_public": hex::encode(root.consent_key(hospital, epoch).public().as_sec1()),
-            "reply_public": root.reply_key(hospital, epoch).public().to_string(),
         })
     };
     let numbered = |number: u64| {

@@ -263,7 +263,7 @@ impl Patient<'_> {
     ) -> Result<(Exchange, Vec<u8>), Rejection> {
         let id = enrolment.hospital.as_str();
         let key = self.root.consent_key(id, epoch);
-        let reply = self.root.reply_key(id, epoch);
+        let reply = self.ctx.backend.generate_hpke_key();
         let registration = Registration {
             suite: SUITE,
             hospital: enrolment.hospital.clone(),

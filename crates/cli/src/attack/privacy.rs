@@ -7,7 +7,6 @@ use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::HpkeSecretKey;
 use waybill_crypto::native::Native;
 use waybill_protocol::messages::{DelegationBody, LodgementBody};
-use waybill_protocol::patient::Contact;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_record::hides::Hides;
@@ -117,16 +116,13 @@ async fn linked(scene: &mut Scene) -> Result<Finding, Failure> {
     Ok(Finding::new(vec![seen], 0, found_in_broken, "a reply key or account key that is used twice is found"))
 }
 
-/// Every lasting key that opens anything, of everybody.
-fn lasting(scene: &Scene, patient: &Patient) -> Result<Vec<HpkeSecretKey>, Failure> {
+/// Every lasting key that opens anything, of everybody. (A wallet has none: its reply keys are used once.)
+fn lasting(scene: &Scene) -> Result<Vec<HpkeSecretKey>, Failure> {
     let consent = |hospital: &str| files::read_hpke_key(&scene.folder(hospital).join("keys/consent.key"));
-    let wallet = |contact: &Contact| patient.root.reply_key(contact.hospital.as_str(), 0);
     Ok(vec![
         consent("hospital-a").or_fail("no key")?,
         consent("hospital-b").or_fail("no key")?,
         Authority::take(scene)?.keys.lodgement,
-        wallet(&patient.a),
-        wallet(&patient.b),
     ])
 }
 
@@ -170,7 +166,7 @@ async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
     let chunks = b.chunks(scene, &manifest.said).await?;
     let release = b.sign_for(scene, &session, manifest.id).await?;
     let lodged = release.lodgement.parse().or_fail("no lodgement")?.peek().sealed_key.clone();
-    let keys = lasting(scene, &patient)?;
+    let keys = lasting(scene)?;
     let bindings: [&[u8]; 3] = [session.id.as_bytes(), manifest.id.as_bytes(), session.proof.as_bytes()];
     let mut seen = vec![
         closed(opens(&sealed, &keys, &bindings), "the manifest"),

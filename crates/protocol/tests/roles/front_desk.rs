@@ -17,7 +17,7 @@ use waybill_protocol::rejection::Code;
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
 use waybill_protocol::trust::Ctx;
-use waybill_protocol::wire::{Kind, Parcel, to_cbor};
+use waybill_protocol::wire::{Kind, Parcel, from_cbor, to_cbor};
 use waybill_record::hides::Hides;
 
 use crate::common::*;
@@ -49,7 +49,7 @@ fn registration(
         code: Nonce([5; 16]),
         pid: world.root.pid(A, 1),
         consent_key: own.public().clone(),
-        reply_key: *world.root.reply_key(A, 1).public(),
+        reply_key: *fresh_hpke(world).public(),
         reply_to: REPLY.into(),
         nonce: Nonce([1; 16]),
         time: world.now,
@@ -100,12 +100,30 @@ fn an_enrolment_code_serves_once_in_time_for_one_patient() {
     assert_eq!(register(Some(&code_of("p")), Some(first)).unwrap().keys.len(), 1);
 }
 
+/// What a wallet asks in a registration.
+fn asked_for(world: &World, parcel: &[u8]) -> Registration {
+    let (backend, key) = (&world.network.backend, &world.a.identity.hpke);
+    let plain = sealed(parcel, Kind::Registration).open(backend, key, SealPurpose::Registration, A.as_bytes()).unwrap();
+    let body: RegistrationBody = from_cbor("registration", &plain, 1 << 16).unwrap();
+    body.registration.parse().unwrap().peek().clone()
+}
+
+#[test]
+fn no_two_registrations_of_a_wallet_share_a_reply_key() {
+    let world = World::new();
+    let enrolment = enrolment(&world);
+    let again = || asked_for(&world, &world.patient().register(&enrolment, 1, REPLY).unwrap().1);
+    let (one, two) = (again(), again());
+    assert_eq!((&one.pid, &one.consent_key), (&two.pid, &two.consent_key));
+    assert_ne!(one.reply_key, two.reply_key, "a lasting one would open what was recorded");
+}
+
 #[test]
 fn the_wallet_accepts_a_registration_only_under_the_keys_it_was_shown() {
     let world = World::new();
     let enrolment = enrolment(&world);
-    let (exchange, _) = world.patient().register(&enrolment, 1, REPLY).unwrap();
-    let reply = *world.root.reply_key(A, 1).public();
+    let (exchange, parcel) = world.patient().register(&enrolment, 1, REPLY).unwrap();
+    let reply = asked_for(&world, &parcel).reply_key;
     let answer = |key: &SigningKey, alter: &dyn Fn(&mut RegistrationAnswer)| {
         let mut said = RegistrationAnswer {
             request: exchange.request(),

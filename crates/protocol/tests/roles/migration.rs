@@ -253,13 +253,7 @@ fn no_lasting_key_opens_what_is_sealed_to_one_time_keys() {
     // Whoever recorded everything has every lasting key later on.
     let mut world = World::new();
     let m = world.migrate(0, Step::Closed);
-    let lasting = [
-        world.a.identity.hpke.clone(),
-        world.b.identity.hpke.clone(),
-        world.authority.lodgement.clone(),
-        world.root.reply_key(A, 0),
-        world.root.reply_key(B, 0),
-    ];
+    let lasting = [world.a.identity.hpke.clone(), world.b.identity.hpke.clone(), world.authority.lodgement.clone()];
     let lodgement = m.source().lodgement.unwrap().parse().unwrap().peek().clone();
     let (tr, hm) = (m.source().session, m.source().manifest.unwrap().parse().unwrap().message_id());
     let receipt = m.receipt.as_ref().unwrap();
