@@ -15,6 +15,7 @@ use waybill_protocol::signed::{Message, SignedBytes};
 use waybill_protocol::wire::{Kind, from_cbor, to_cbor};
 
 use crate::common::*;
+use crate::questions::{Asked, ask};
 
 pub const LIMIT: usize = 1 << 22;
 
@@ -36,6 +37,8 @@ pub struct Visit {
     pub login_answer_sealed: SealedBytes,
     pub login_answer: SignedBytes<LoginAnswer>,
     pub key_change: SignedBytes<KeyChange>,
+    /// What else is asked there.
+    pub asked: Vec<Asked>,
 }
 
 /// One patient's run: the case after every step, and the visit.
@@ -103,7 +106,7 @@ fn run(world: &mut World) -> Run {
     Run { steps, visit: visit(world), at_a, at_b }
 }
 
-fn opened<T>(
+pub fn opened<T>(
     what: &'static str,
     sealed: &SealedBytes,
     world: &World,
@@ -173,6 +176,7 @@ fn visit(world: &mut World) -> Visit {
         login_answer_sealed,
         login_answer: from_cbor("answer", &login_plain, LIMIT).unwrap(),
         key_change: a.change.clone().unwrap(),
+        asked: ask(world),
     }
 }
 

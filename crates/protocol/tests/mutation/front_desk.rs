@@ -21,7 +21,7 @@ use crate::bench::{Bench, reply_secret};
 use crate::common::*;
 use crate::{Delivery, Held, Row, row};
 
-const OTHER: Digest = Digest([0xee; 32]);
+pub const OTHER: Digest = Digest([0xee; 32]);
 
 pub fn deliveries() -> Vec<Box<dyn Held>> {
     vec![
@@ -40,12 +40,16 @@ fn key(n: u8) -> SigningKey {
     SigningKey::derive(&[n; 32])
 }
 
-fn sealed_to_a(world: &World, purpose: SealPurpose, plain: &[u8]) -> SealedBytes {
+pub fn sealed_to_a(world: &World, purpose: SealPurpose, plain: &[u8]) -> SealedBytes {
     SealedBytes::seal(&world.network.backend, &world.a.identity.keys().hpke, purpose, A.as_bytes(), plain).unwrap()
 }
 
+/// The patient's own: the answer names the request that it answers.
+pub const OWN_REQUEST: crate::Expected =
+    Later("the patient's own: the answer names the request it answers", Code::UnexpectedMessage);
+
 /// An answer, sealed as the hospital seals it.
-fn answer<M: Message>(
+pub fn answer<M: Message>(
     world: &World,
     exchange: &Exchange,
     purpose: SealPurpose,
@@ -75,8 +79,7 @@ fn registered(
 }
 
 fn registration() -> Delivery<Registration> {
-    const OWN: &str = "the patient's own: the answer names the request it answers";
-    let own = Later(OWN, Code::UnexpectedMessage);
+    let own = OWN_REQUEST;
     let invalid = Refused(Code::RegistrationInvalid);
     Delivery {
         message: "Registration",
@@ -157,8 +160,12 @@ fn purpose(m: &mut LoginRequest) -> (&mut Digest, &mut Commitment, &mut Opening)
 }
 
 fn login() -> Delivery<LoginRequest> {
-    let own = Later("the patient's own: the answer names the request it answers", Code::UnexpectedMessage);
-    let refused = Refused(Code::LoginRefused);
+    let (own, refused) = (OWN_REQUEST, Refused(Code::LoginRefused));
+    let voucher = [
+        Row::new("purpose.delegation_key", own, Box::new(|m, _| *purpose(m).0 = OTHER)),
+        Row::new("purpose.com_source", refused, Box::new(|m, _| purpose(m).1.0 = OTHER)),
+        Row::new("purpose.opening", refused, Box::new(|m, _| *purpose(m).2 = Opening::from_bytes([9; 32]))),
+    ];
     Delivery {
         message: "LoginRequest",
         to: "hospital",
@@ -171,24 +178,34 @@ fn login() -> Delivery<LoginRequest> {
             let read = world.patient().read_login(&bench.ours.visit.logging_in, &world.a.contact, &parcel);
             read.map(|_| ()).map_err(|r| r.code)
         })),
-        rows: vec![
-            row!(LoginRequest: suite = 2 => Refused(Code::UnknownSuite)).unsigned(Code::UnknownSuite).same(),
-            row!(LoginRequest: hospital = id(B) => refused).same(),
-            row!(LoginRequest: |m, w| pid = w.root.pid(A, 1) => refused),
-            row!(LoginRequest: nonce = Nonce([9; 16]) => own),
-            row!(LoginRequest: |m, w| time = m.time.plus(LOGIN_WINDOW_SECONDS + 1) => Refused(Code::LoginStale)).same(),
-            row!(LoginRequest: |m, w| time = m.time.plus(LOGIN_WINDOW_SECONDS) => own),
-            row!(LoginRequest: |m, w| reply_key = *fresh_hpke(w).public() => own),
-            row!(LoginRequest: reply_to = "https://relay.example/mailbox/else".into() => own).same(),
-            Row::new("purpose.delegation_key", own, Box::new(|m, _| *purpose(m).0 = OTHER)),
-            Row::new("purpose.com_source", refused, Box::new(|m, _| purpose(m).1.0 = OTHER)),
-            Row::new("purpose.opening", refused, Box::new(|m, _| *purpose(m).2 = Opening::from_bytes([9; 32]))),
-        ],
+        rows: login_rows().into_iter().chain(voucher).collect(),
     }
 }
 
+/// Every field of a login but what it is for.
+pub fn login_rows() -> Vec<Row<LoginRequest>> {
+    let (own, refused) = (OWN_REQUEST, Refused(Code::LoginRefused));
+    vec![
+        row!(LoginRequest: suite = 2 => Refused(Code::UnknownSuite)).unsigned(Code::UnknownSuite).same(),
+        row!(LoginRequest: hospital = id(B) => refused).same(),
+        row!(LoginRequest: |m, w| pid = w.root.pid(A, 1) => refused),
+        row!(LoginRequest: nonce = Nonce([9; 16]) => own),
+        row!(LoginRequest: |m, w| time = m.time.plus(LOGIN_WINDOW_SECONDS + 1) => Refused(Code::LoginStale)).same(),
+        row!(LoginRequest: |m, w| time = m.time.plus(LOGIN_WINDOW_SECONDS) => own),
+        row!(LoginRequest: |m, w| reply_key = *fresh_hpke(w).public() => own),
+        row!(LoginRequest: reply_to = "https://relay.example/mailbox/else".into() => own).same(),
+    ]
+}
+
 fn login_answer() -> Delivery<LoginAnswer> {
-    let elsewhere = Refused(Code::UnexpectedMessage);
+    let grant = Row::new(
+        "outcome.grant",
+        Kept("what the hospital answers; a voucher is itself a message, and compared before it is used"),
+        Box::new(|m: &mut LoginAnswer, w: &World| {
+            let LoginOutcome::Voucher { grant } = &mut m.outcome else { panic!("a voucher") };
+            grant.chain = w.b.identity.chain.clone();
+        }),
+    );
     Delivery {
         message: "LoginAnswer",
         to: "patient",
@@ -202,23 +219,22 @@ fn login_answer() -> Delivery<LoginAnswer> {
             Ok(to_cbor(&(read.outcome, read.new_keys)))
         }),
         later: None,
-        rows: vec![
-            row!(LoginAnswer: request = MessageId(OTHER) => elsewhere),
-            row!(LoginAnswer: hospital = id(B) => elsewhere).same(),
-            row!(LoginAnswer: |m, w| time = m.time.plus(1) => Unread("the answer is fresh because it names the request")).same(),
-            Row::new(
-                "outcome.grant",
-                Kept("what the hospital answers; a voucher is itself a message, and compared before it is used"),
-                Box::new(|m, w| {
-                    let LoginOutcome::Voucher { grant } = &mut m.outcome else { panic!("a voucher") };
-                    grant.chain = w.b.identity.chain.clone();
-                }),
-            ),
-            row!(LoginAnswer: |m, w| key_change = Some(resigned(w, &key(1), m.key_change.as_ref().unwrap(), |_| {}))
-                => Refused(Code::SignatureInvalid))
-            .same(),
-        ],
+        rows: answer_rows().into_iter().chain([grant]).collect(),
     }
+}
+
+/// Every field of an answer but what it says.
+pub fn answer_rows() -> Vec<Row<LoginAnswer>> {
+    let elsewhere = Refused(Code::UnexpectedMessage);
+    vec![
+        row!(LoginAnswer: request = MessageId(OTHER) => elsewhere),
+        row!(LoginAnswer: hospital = id(B) => elsewhere).same(),
+        row!(LoginAnswer: |m, w| time = m.time.plus(1) => Unread("the answer is fresh because it names the request"))
+            .same(),
+        row!(LoginAnswer: |m, w| key_change = Some(resigned(w, &key(1), m.key_change.as_ref().unwrap(), |_| {}))
+            => Refused(Code::SignatureInvalid))
+        .same(),
+    ]
 }
 
 // The voucher.

@@ -14,6 +14,7 @@ mod endings;
 mod exchange;
 mod front_desk;
 mod impersonation;
+mod questions;
 mod seals;
 #[path = "../common/table.rs"]
 mod table;
@@ -122,6 +123,8 @@ pub struct Delivery<M> {
 pub trait Held {
     /// Message and signer, as the table has them.
     fn names(&self) -> (&'static str, &'static str);
+    /// Which variant of each choice of the table the honest message has: the choice, and the variant's number.
+    fn variants(&self, world: &World, bench: &Bench, table: &Table) -> Vec<(String, usize)>;
     /// Alters every field and holds the receiver to the rows.
     fn hold(&self, world: &mut World, bench: &Bench, table: &Table);
     /// Signs it with the receiver's own keys; with which code each is refused.
@@ -146,17 +149,24 @@ fn spliced(cbor: &[u8], place: &[usize], from: &[u8]) -> Vec<u8> {
     [&cbor[..here.start], &from[there], &cbor[here.end..]].concat()
 }
 
+/// The choice that a field is of, if it is of one.
+fn chosen(table: &Table, field: &table::Field) -> Option<String> {
+    table.choices.iter().map(|choice| &choice.name).find(|name| Some(*name) == field.of.as_ref()).cloned()
+}
+
+/// The number of the variant that is in a field.
+fn variant(cbor: &[u8], field: usize) -> usize {
+    minicbor::decode(&cbor[element(cbor, &[field, 0])]).unwrap()
+}
+
 /// Every field of a message that the table lists, down to the parts of structures and of the variant that is there, with its place in
 /// the CBOR.
 fn places(table: &Table, message: &str, cbor: &[u8]) -> Vec<(String, Vec<usize>)> {
     let mut out = Vec::new();
     for (n, field) in table.message(message).fields.iter().enumerate() {
         let variants = table.inside(field);
-        let of = field.of.as_deref();
-        let choice = table.choices.iter().any(|choice| Some(choice.name.as_str()) == of);
-        let (inside, first) = if choice {
-            let number = minicbor::decode::<usize>(&cbor[element(cbor, &[n, 0])]).unwrap();
-            (variants[number], 1)
+        let (inside, first) = if chosen(table, field).is_some() {
+            (variants[variant(cbor, n)], 1)
         } else if let [structure] = variants.as_slice() {
             (*structure, 0)
         } else {
@@ -231,6 +241,12 @@ impl<M: Message + Clone> Held for Delivery<M> {
         (self.message, self.signer)
     }
 
+    fn variants(&self, world: &World, bench: &Bench, table: &Table) -> Vec<(String, usize)> {
+        let cbor = payload((self.take)(world, &bench.ours).as_bytes()).1;
+        let fields = table.message(self.message).fields.iter().enumerate();
+        fields.filter_map(|(n, field)| Some((chosen(table, field)?, variant(&cbor, n)))).collect()
+    }
+
     fn hold(&self, world: &mut World, bench: &Bench, table: &Table) {
         let name = format!("{} by the {} at the {}", self.message, self.signer, self.to);
         let honest = (self.take)(world, &bench.ours);
@@ -295,6 +311,7 @@ impl<M: Message + Clone> Delivery<M> {
 fn all() -> Vec<Box<dyn Held>> {
     [
         front_desk::deliveries(),
+        questions::deliveries(),
         delegation::deliveries(),
         transfer::deliveries(),
         exchange::deliveries(),
@@ -317,6 +334,11 @@ fn hold(deliveries: Vec<Box<dyn Held>>) {
 #[test]
 fn registrations_logins_and_what_hospitals_and_authority_say_of_themselves() {
     hold(front_desk::deliveries());
+}
+
+#[test]
+fn every_question_at_the_front_desk_and_every_answer() {
+    hold(questions::deliveries());
 }
 
 #[test]
@@ -372,4 +394,15 @@ fn every_message_is_altered_under_every_signer_that_the_table_lists() {
         .collect();
     let held: BTreeSet<_> = all().iter().map(|d| d.names()).map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
     assert_eq!(held, listed);
+}
+
+#[test]
+fn every_variant_of_every_choice_is_altered() {
+    let table = Table::read();
+    let mut world = World::new();
+    let bench = Bench::new(&mut world);
+    let held: BTreeSet<_> = all().iter().flat_map(|delivery| delivery.variants(&world, &bench, &table)).collect();
+    let numbered =
+        |choice: &table::Choice| (0..choice.variants.len()).map(|n| (choice.name.clone(), n)).collect::<Vec<_>>();
+    assert_eq!(held, table.choices.iter().flat_map(numbered).collect());
 }
