@@ -161,6 +161,9 @@ mod tests {
         assert!(matches!(refused, WalletError::Card(CardError::OtherWallet)), "{refused}");
         // A card whose keys were replaced by an impostor's, with a right checksum.
         let mut content = CODE.decode(&card).unwrap();
+        // The key that signs it signs consents and logins too: a card is neither.
+        assert!(Unverified::<waybill_protocol::messages::Consent>::parse(&content).is_err());
+        assert!(Unverified::<waybill_protocol::messages::LoginRequest>::parse(&content).is_err());
         let key = wallet.contacts()[0].keys.hpke.0;
         let place = content.windows(32).position(|window| window == key).unwrap();
         content[place] ^= 1;

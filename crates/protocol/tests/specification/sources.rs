@@ -27,6 +27,33 @@ pub fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// Every type in the sources of all crates, tests aside, that implements a trait: the file below `crates/`, and the type.
+pub fn implementing(name: &str) -> Vec<(String, String)> {
+    let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut folders, mut files) = (vec![crates.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "tests" && name != "target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mark = format!("impl {name} for ");
+    let implemented = files.iter().flat_map(|path| {
+        let file = path.strip_prefix(&crates).unwrap().to_str().unwrap().to_owned();
+        let source = read(&file);
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        let types = source.split(&mark).skip(1);
+        let types = types.map(|rest| rest.split([' ', '<', '{']).next().unwrap().to_owned());
+        types.map(|implementor| (file.clone(), implementor)).collect::<Vec<_>>()
+    });
+    implemented.collect()
+}
+
 /// Every structure with a derived encoding: its name and the CDDL that its fields amount to.
 pub fn declared() -> Vec<(String, String)> {
     let mut all: Vec<_> = FILES.iter().flat_map(|file| structures(&read(file))).collect();
