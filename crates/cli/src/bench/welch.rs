@@ -21,6 +21,17 @@ pub struct Comparison {
     pub t: f64,
 }
 
+impl Comparison {
+    /// In words.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!(
+            "medians {:.1} and {:.1} us, means differ by {:.2} us (95 %: +- {:.2}), t = {:.2}",
+            self.first_median_us, self.second_median_us, self.mean_difference_us, self.half_width_us, self.t
+        )
+    }
+}
+
 /// Compares two samples, after the slowest tenth of each was left out: a machine's pauses are in there, not the program's.
 ///
 /// # Panics

@@ -129,6 +129,10 @@ fn a_reader_may_choose_the_witnesses() {
     // A reader who believes one witness only is told that the file relied on others.
     let fewer = CheckpointPolicy::new(own.log_key().clone(), own.witnesses()[..1].to_vec(), 1).unwrap();
     assert_eq!(failed(&judged(&fewer)), ["log-policy"]);
+    // So is one who believes the same witnesses, and asks for fewer of them.
+    let lax = CheckpointPolicy::new(own.log_key().clone(), own.witnesses().to_vec(), own.quorum() - 1).unwrap();
+    assert_eq!((own.quorum(), lax.quorum()), (2, 1));
+    assert_eq!(failed(&judged(&lax)), ["log-policy"]);
 }
 
 #[test]

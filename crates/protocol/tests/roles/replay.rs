@@ -129,15 +129,18 @@ fn every_message_of_the_future_is_refused_too() {
         let authority = world.authority();
         let lodgement = authority.open_lodgement(done.lodgement.as_ref().unwrap()).unwrap();
         if step < Step::Granted {
-            assert!(authority.handle_lodgement(m.authority.clone(), &lodgement, &all_active).is_err());
-            assert!(
-                authority.handle_delivery(m.authority.clone(), done.delivery.as_ref().unwrap(), &all_active).is_err()
-            );
+            let refused = authority.handle_lodgement(m.authority.clone(), &lodgement, &all_active);
+            assert_eq!(code(refused), Code::UnexpectedMessage, "{step:?}");
+            let delivery = done.delivery.as_ref().unwrap();
+            let refused = authority.handle_delivery(m.authority.clone(), delivery, &all_active);
+            assert_eq!(code(refused), Code::UnexpectedMessage, "{step:?}");
         }
-        assert!(authority.handle_receipt(m.authority.clone(), done.receipt.as_ref().unwrap()).is_err());
+        let refused = authority.handle_receipt(m.authority.clone(), done.receipt.as_ref().unwrap());
+        assert_eq!(code(refused), Code::UnexpectedMessage, "{step:?}");
         if let Some(case) = &m.destination {
             let release = done.release.clone().unwrap();
-            assert!(world.destination().handle_release(case.clone(), release, &m.secret()).is_err());
+            let refused = world.destination().handle_release(case.clone(), release, &m.secret());
+            assert_eq!(code(refused), Code::UnexpectedMessage, "{step:?}");
         }
     }
 }

@@ -149,6 +149,13 @@ async fn hybrid_key_exchange_is_what_two_of_us_use() {
     let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
     let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    let of_tls13 = [
+        rustls::CipherSuite::TLS13_AES_256_GCM_SHA384,
+        rustls::CipherSuite::TLS13_AES_128_GCM_SHA256,
+        rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    assert!(of_tls13.contains(&suite), "{suite:?}");
 }
 
 #[tokio::test]
