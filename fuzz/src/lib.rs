@@ -46,5 +46,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "servers")]
     ("mailbox", targets::servers::mailbox),
     #[cfg(feature = "servers")]
+    ("page", targets::servers::page),
+    #[cfg(feature = "servers")]
     ("header", targets::servers::header),
 ];

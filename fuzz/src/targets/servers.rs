@@ -1,4 +1,4 @@
-//! What servers and commands read: configuration files, the network file, addresses and control messages of mailboxes, headers.
+//! What servers and commands read: configuration files, the network file, addresses and control messages of mailboxes, pages, headers.
 
 use std::path::Path;
 
@@ -8,8 +8,13 @@ use waybill_cli::when;
 use waybill_protocol::ids::Timestamp;
 use waybill_protocol::wire::{from_cbor, to_cbor};
 use waybill_server::authority::AuthorityConfig;
+use waybill_server::authority::http::{About, DirectoryEntry};
+use waybill_server::authority::renewal::{DeskAnswer, RenewalRequest, RenewalState, WaitingRenewal};
+use waybill_server::authority::revoked::RevokedList;
 use waybill_server::config::Anchored;
 use waybill_server::hospital::HospitalConfig;
+use waybill_server::hospital::audit::Place;
+use waybill_server::hospital::incarnation::Outside;
 use waybill_server::hospital::preflight::http_date;
 use waybill_server::mailbox::wire::{
     CreateRequest, Letter, MAX_CONTROL_BYTES, MailboxId, MailboxUrl, Session, SessionRequest,
@@ -17,6 +22,7 @@ use waybill_server::mailbox::wire::{
 use waybill_server::problem::ProblemDocument;
 use waybill_server::relay::RelayConfig;
 use waybill_server::witness::WitnessConfig;
+use waybill_store::Address;
 
 use super::choose;
 use crate::{cbor, fixture};
@@ -54,7 +60,7 @@ pub fn mailbox(data: &[u8]) -> bool {
         control::<SessionRequest>,
         control::<Session>,
         control::<Vec<Letter>>,
-        problem,
+        json::<ProblemDocument>,
     ];
     choose(data, KINDS).is_some_and(|(read, bytes)| read(bytes))
 }
@@ -84,10 +90,49 @@ where
     true
 }
 
-fn problem(bytes: &[u8]) -> bool {
-    let Ok(problem) = serde_json::from_slice::<ProblemDocument>(bytes) else { return false };
-    let text = serde_json::to_vec(&problem).expect("texts and a number");
-    assert!(serde_json::from_slice::<ProblemDocument>(&text).is_ok(), "a problem reads back");
+/// What authority, hospitals and desks say to each other beside the protocol, and keep in small files: the first byte names it.
+pub fn page(data: &[u8]) -> bool {
+    const KINDS: &[fn(&[u8]) -> bool] = &[
+        json::<About>,
+        json::<DirectoryEntry>,
+        json::<RenewalRequest>,
+        json::<RenewalState>,
+        json::<Vec<WaitingRenewal>>,
+        json::<DeskAnswer>,
+        json::<RevokedList>,
+        control::<Outside>,
+        place,
+        blob,
+    ];
+    choose(data, KINDS).is_some_and(|(read, bytes)| read(bytes))
+}
+
+/// What is read of JSON is written in a form that reads back the same.
+fn json<T: serde::de::DeserializeOwned + serde::Serialize>(bytes: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<T>(bytes) else { return false };
+    let written = serde_json::to_vec(&value).expect("texts and numbers");
+    let again: T = serde_json::from_slice(&written).expect("what is written reads back");
+    assert_eq!(serde_json::to_vec(&again).expect("texts and numbers"), written);
+    true
+}
+
+/// Where the next page of an audit trail begins.
+fn place(bytes: &[u8]) -> bool {
+    let Some((text, place)) = std::str::from_utf8(bytes).ok().and_then(|text| Some((text, Place::parse(text)?))) else {
+        return false;
+    };
+    assert_eq!(place.to_text(), text, "a place has one form");
+    true
+}
+
+/// The name of a blob.
+fn blob(bytes: &[u8]) -> bool {
+    let Some((text, address)) =
+        std::str::from_utf8(bytes).ok().and_then(|text| Some((text, Address::parse(text).ok()?)))
+    else {
+        return false;
+    };
+    assert_eq!(address.to_string(), text, "a blob has one name");
     true
 }
 

@@ -191,6 +191,25 @@ fn servers(seeds: &mut Seeds) {
         5,
         br#"{"type":"urn:waybill:problem:malformed","title":"x","status":400,"detail":"y"}"#,
     );
+    let issued = r#"{"state":"issued","tls":"x","signing":"y"}"#;
+    let waiting = r#"[{"hospital":"a.example","standing":"active","since":1,"request":{"tls":"x","signing":"y"}}]"#;
+    let pages = [
+        ("ok-about", r#"{"name":"authority.example","mailbox":"https://authority.example/mailbox/m"}"#),
+        ("ok-entry", r#"{"id":"a.example","mailbox":"https://relay.example/mailbox/m","standing":"suspended"}"#),
+        ("ok-request", r#"{"tls":"x","signing":"y"}"#),
+        ("ok-state", issued),
+        ("ok-waiting", waiting),
+        ("ok-answer", r#"{"reason":"suspended"}"#),
+        ("ok-revoked", r#"{"number":2,"certificates":[{"serial":"0a","since":1800000000}]}"#),
+    ];
+    for (kind, (name, text)) in (0..).zip(pages) {
+        seeds.add_of("page", name, kind, text.as_bytes());
+    }
+    seeds.add_of("page", "ok-outside", 7, &to_cbor(&((array(7), 1_u64), 5_u64)));
+    seeds.add_of("page", "ok-place", 8, b"0000018f000000000011223344556677");
+    // Found by hand: it was read, as the place of another text.
+    seeds.add_of("page", "no-place", 8, b"+000018F00000000001122334455667A");
+    seeds.add_of("page", "ok-blob", 9, "ab".repeat(32).as_bytes());
     for (name, text) in [
         ("ok-date", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("ok-span", "2w"),

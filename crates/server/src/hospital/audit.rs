@@ -279,12 +279,13 @@ impl Place {
         format!("{:016x}{}", self.time_ms, hex::encode(self.id))
     }
 
-    /// Reads what [`Place::to_text`] wrote.
+    /// Reads what [`Place::to_text`] wrote, and nothing else: a place has one text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (time, id) = (text.get(..16)?, text.get(16..)?);
         let id = hex::decode(id).ok()?.try_into().ok()?;
-        Some(Self { time_ms: u64::from_str_radix(time, 16).ok()?, id })
+        let place = Self { time_ms: u64::from_str_radix(time, 16).ok()?, id };
+        (place.to_text() == text).then_some(place)
     }
 }
 
@@ -429,6 +430,8 @@ mod tests {
         assert_eq!(actions(&of_anna, place, 10).await.0, ["third"]);
         assert_eq!(actions(&Which::Case(proof), None, 10).await.0, ["first"]);
         assert!(Place::parse("zz").is_none());
+        assert!(Place::parse("+000018f000000000011223344556677").is_none(), "a number with a sign");
+        assert!(Place::parse("0000018F000000000011223344556677").is_none(), "a second text of one place");
     }
 
     #[tokio::test]
