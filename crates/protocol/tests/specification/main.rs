@@ -7,6 +7,7 @@ mod cddl;
 #[allow(dead_code, reason = "who signs is seen in an honest run")]
 mod common_table;
 mod models;
+mod results;
 #[path = "../common/samples.rs"]
 #[allow(dead_code, reason = "only the message types are asked for here")]
 mod samples;

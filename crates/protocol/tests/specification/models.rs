@@ -1,4 +1,4 @@
-//! Holds the formal models to `formal/messages.toml`, and `formal/RESULTS.md` to the models.
+//! Holds the formal models to `formal/messages.toml`.
 //!
 //! A model says in its header, for every message it speaks of, which fields it carries, in order, and which it cuts and why:
 //!
@@ -9,7 +9,8 @@
 //!
 //! `keys.signing` is a part of `keys`. A name repeated stands for several components of one field; cutting a field of which parts are
 //! carried cuts the rest of it. The body must then have the tag (in ProVerif, without `as`, the constructor of that name) with exactly that
-//! many components wherever it has it.
+//! many components wherever it has it, and where a component is a variable that is named as a field of the message, it stands in that
+//! field's place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,12 +19,12 @@ use super::common_table::{Table, repository};
 
 const FOLDERS: [(&str, &str); 3] = [("scyther", "spdl"), ("proverif", "pv"), ("verifpal", "vp")];
 
-struct Model {
-    name: String,
-    text: String,
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
-fn models() -> Vec<Model> {
+pub(super) fn models() -> Vec<Model> {
     let mut out = Vec::new();
     for (folder, suffix) in FOLDERS {
         let Ok(files) = std::fs::read_dir(repository("formal").join(folder)) else { continue };
@@ -52,7 +53,7 @@ fn names(list: &str) -> Vec<String> {
 
 impl Model {
     /// The lines that begin with a keyword, without comment signs.
-    fn header(&self, keyword: &str) -> Vec<&str> {
+    pub(super) fn header(&self, keyword: &str) -> Vec<&str> {
         self.text
             .lines()
             .map(|line| line.trim().trim_start_matches("//").trim_start_matches("(*").trim_end_matches("*)").trim())
@@ -192,8 +193,8 @@ fn occurrences(text: &str, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// How many components follow a tag, wherever it is used: a constant that heads a list, or a constructor.
-fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
+/// What follows a tag, wherever it is used: a constant that heads a list, or a constructor.
+fn uses<'a>(model: &str, body: &'a str, tag: &str) -> Vec<Vec<&'a str>> {
     let mut out = Vec::new();
     for at in occurrences(body, tag) {
         let after = at + tag.len();
@@ -203,11 +204,10 @@ fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
         }
         let rest = body[after..].trim_start();
         if rest.starts_with('(') {
-            let list = components(body, after + body[after..].find('(').unwrap() + 1);
-            out.push(list.len());
+            out.push(components(body, after + body[after..].find('(').unwrap() + 1));
         } else if rest.starts_with(',') {
             let list = components(body, after + body[after..].find(',').unwrap() + 1);
-            out.push(list.iter().map(|value| expanded(body, value)).sum());
+            out.push(list.into_iter().flat_map(|value| expanded(body, value)).collect());
         } else {
             panic!("{model}: {tag} is used in a way that this test does not read");
         }
@@ -215,19 +215,59 @@ fn sizes(model: &str, body: &str, tag: &str) -> Vec<usize> {
     out
 }
 
-/// How many components a component is: those of a macro that is a bare list, and one for all else, a macro that is a message included.
-fn expanded(body: &str, value: &str) -> usize {
-    let Some(at) = body.find(&format!("macro {value} = ")) else { return 1 };
+/// The components that a component is: those of a macro that is a bare list, and itself for all else, a macro that is a message included.
+fn expanded<'a>(body: &'a str, value: &'a str) -> Vec<&'a str> {
+    let Some(at) = body.find(&format!("macro {value} = ")) else { return vec![value] };
     let list = components(body, at + "macro  = ".len() + value.len());
     let message = body.lines().filter(|line| line.starts_with("const ") && line.ends_with(": Tag;"));
     let message = message.flat_map(|line| names(&line["const ".len()..line.len() - ": Tag;".len()]));
-    if message.into_iter().any(|tag| tag == list[0]) { 1 } else { list.iter().map(|value| expanded(body, value)).sum() }
+    if message.into_iter().any(|tag| tag == list[0]) {
+        vec![value]
+    } else {
+        list.into_iter().flat_map(|value| expanded(body, value)).collect()
+    }
 }
 
-/// Verifpal has no tags: what is signed is a HASH, in place or by name, of which the first message of that size must be in the header. It
-/// hashes at most five values at once, so that a HASH inside counts as one value or as its values. For each signature, both counts.
-fn signed_sizes(model: &str, body: &str) -> Vec<[usize; 2]> {
-    let hash = |value: &str| value.starts_with("HASH(").then(|| components(value, "HASH(".len()).len());
+/// The short names that the models give to fields.
+const SHORT: [(&str, &str); 13] = [
+    ("pf", "proof"),
+    ("tr", "session"),
+    ("hm", "manifest"),
+    ("hd", "delegation"),
+    ("p", "pid"),
+    ("t", "delegation_key"),
+    ("ek", "session_key"),
+    ("wk", "reply_key"),
+    ("kc", "key_commitment"),
+    ("cA", "com_source"),
+    ("cB", "com_destination"),
+    ("cS", "com_scope"),
+    ("cH", "com_hides"),
+];
+
+/// The field that a component is named after, if it is a variable, its hash, or a test for it.
+fn named_after(value: &str) -> Option<&str> {
+    let value = value.trim_start_matches('=');
+    let value = value.strip_prefix("h(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(value);
+    let value = value.split(':').next().unwrap().trim_end_matches(|c: char| c.is_ascii_digit());
+    let value = ["_a", "_b", "_c", "_h", "_p"].iter().find_map(|role| value.strip_suffix(role)).unwrap_or(value);
+    let plain = value.chars().all(|c| c.is_alphanumeric() || c == '_');
+    plain.then(|| SHORT.iter().find(|(short, _)| *short == value).map_or(value, |(_, field)| field))
+}
+
+/// The components that are named after a field in whose place they do not stand.
+fn misplaced(fields: &[String], values: &[&str]) -> Vec<String> {
+    let last = |field: &String| field.rsplit('.').next().unwrap().to_owned();
+    let elsewhere = |(field, value): (&String, &&str)| {
+        let name = named_after(value)?;
+        (last(field) != name && fields.iter().any(|other| last(other) == name)).then(|| format!("{value} as {field}"))
+    };
+    fields.iter().zip(values).filter_map(elsewhere).collect()
+}
+
+/// Verifpal has no tags: what is signed is a HASH, in place or by name, of which the message must be in the header. It hashes at most five
+/// values at once, so that a HASH inside counts as one value or as its values. For each signature, both lists.
+fn signed_lists<'a>(model: &str, body: &'a str) -> Vec<[Vec<&'a str>; 2]> {
     let one = |at: usize| {
         let signed = components(body, at + body[at..].find('(').unwrap() + 1)[1];
         let assigned = format!("\t{signed} = HASH(");
@@ -237,24 +277,29 @@ fn signed_sizes(model: &str, body: &str) -> Vec<[usize; 2]> {
             let at = body.find(&assigned).unwrap_or_else(|| panic!("{model}: what is {signed}, which is signed?"));
             components(body, at + assigned.len())
         };
-        [list.len(), list.iter().map(|value| hash(value).unwrap_or(1)).sum()]
+        let inside = |value: &'a str| match value.starts_with("HASH(") {
+            true => components(value, "HASH(".len()),
+            false => vec![value],
+        };
+        let flat = list.iter().flat_map(|value| inside(value)).collect();
+        [list, flat]
     };
     ["SIGN", "SIGNVERIF"].into_iter().flat_map(|word| occurrences(body, word)).map(one).collect()
 }
 
 fn hold_signatures(model: &str, body: &str, carried: &[Carried]) -> Vec<String> {
-    let sizes = signed_sizes(model, body);
-    let unsaid = sizes.iter().filter(|sizes| carried.iter().all(|c| !sizes.contains(&c.fields.len())));
-    let unused = carried.iter().filter(|c| sizes.iter().all(|sizes| !sizes.contains(&c.fields.len())));
-    let unsaid = unsaid
-        .map(|sizes| format!("{model}: a signature over {} or {} values, and no such header", sizes[0], sizes[1]));
-    unsaid
-        .chain(unused.map(|c| format!("{model}: no signature is over the {} values of {}", c.fields.len(), c.message)))
-        .collect()
+    let signatures = signed_lists(model, body);
+    let is = |lists: &[Vec<&str>; 2], said: &Carried| {
+        lists.iter().any(|list| list.len() == said.fields.len() && misplaced(&said.fields, list).is_empty())
+    };
+    let unsaid = signatures.iter().filter(|lists| carried.iter().all(|said| !is(lists, said)));
+    let unused = carried.iter().filter(|said| signatures.iter().all(|lists| !is(lists, said)));
+    let unsaid = unsaid.map(|lists| format!("{model}: a signature over {:?}, and no such header", lists[0]));
+    unsaid.chain(unused.map(|c| format!("{model}: no signature is over {} as its header has it", c.message))).collect()
 }
 
 #[test]
-fn every_model_has_each_message_with_as_many_components_as_its_header_says() {
+fn every_model_has_each_message_with_the_components_of_its_header_in_their_places() {
     let table = Table::read();
     for model in models() {
         let (carried, body) = (model.carried(), model.body());
@@ -264,16 +309,14 @@ fn every_model_has_each_message_with_as_many_components_as_its_header_says() {
             continue;
         }
         for said in &carried {
-            let sizes = sizes(&model.name, &body, &said.tag);
+            let uses = uses(&model.name, &body, &said.tag);
             let declared = usize::from(body.contains(&format!("fun {}(", said.tag)));
-            assert!(sizes.len() > declared, "{} never uses {}", model.name, said.tag);
-            assert!(
-                sizes.iter().all(|size| *size == said.fields.len()),
-                "{}: {} carries {} components by its header, and {sizes:?} in the model",
-                model.name,
-                said.message,
-                said.fields.len()
-            );
+            assert!(uses.len() > declared, "{} never uses {}", model.name, said.tag);
+            for values in uses {
+                let (name, message, count) = (&model.name, &said.message, said.fields.len());
+                assert_eq!(values.len(), count, "{name}: {message} has {count} components by its header: {values:?}");
+                assert_eq!(misplaced(&said.fields, &values), Vec::<String>::new(), "{name}: {message} ({values:?})");
+            }
         }
         // Nothing that looks like a message goes without a header; commitments and thumbs (section 3.4) are none.
         let labels = |tag: &String| ["Tcom", "Tthumb"].contains(&tag.as_str());
@@ -307,6 +350,7 @@ fn the_tests_of_headers_and_bodies_see_what_is_wrong() {
     assert_eq!(wrong("proof, consent, session_key, keys, extra", cut), 1, "no such field");
     assert_eq!(wrong("proof, consent, session_key, keys, keys.sign", cut), 1, "no such part");
     assert_eq!(wrong("proof, consent, session_key, keys, time", cut), 2, "carried and cut, and out of order");
+    let sizes = |model: &str, body: &str, tag: &str| uses(model, body, tag).iter().map(Vec::len).collect::<Vec<_>>();
     let body = "const Tx, Ty: Tag; send_1(A, B, {Tx, a, f(b, c), {d}k}sk(A)); recv(h(Tx, a, b));";
     assert_eq!(sizes("scyther/x", body, "Tx"), [3, 2]);
     let body = "const Tx, Ty: Tag;\nmacro both = h(a), h(b);\nmacro y = Ty, both;\nmacro x = {Tx, y, both, c}sk(A);\n";
@@ -314,7 +358,8 @@ fn the_tests_of_headers_and_bodies_see_what_is_wrong() {
     assert_eq!(sizes("proverif/x", "fun X(host, key): bitstring [data]. let X(=a, b, (c, d)) = m in", "X"), [2, 3]);
     assert_eq!(sizes("proverif/x", "fun f(key): key.\nconst Tx, Ty: bitstring.\nout(c, (Tx, a, b)).", "Tx"), [2]);
     let body = "\tm = HASH(HASH(a, b, c), d)\n\ts = SIGN(k, m)\n\t_ = SIGNVERIF(v, HASH(a, HASH(b)), s)?\n";
-    assert_eq!(signed_sizes("verifpal/x", body), [[2, 4], [2, 2]]);
+    let sizes: Vec<_> = signed_lists("verifpal/x", body).iter().map(|lists| [lists[0].len(), lists[1].len()]).collect();
+    assert_eq!(sizes, [[2, 4], [2, 2]]);
     let carried = |fields: &str| Carried { message: "M".into(), tag: "M".into(), fields: names(fields) };
     assert_eq!(hold_signatures("verifpal/x", body, &[carried("a, b, c, d"), carried("a, b")]).len(), 0);
     assert_eq!(hold_signatures("verifpal/x", body, &[carried("a, b, c, d")]).len(), 1, "a signature without a header");
@@ -325,94 +370,21 @@ fn the_tests_of_headers_and_bodies_see_what_is_wrong() {
     );
 }
 
-// The results.
-
-struct Section<'a> {
-    name: &'a str,
-    text: &'a str,
-}
-
-fn sections(results: &str) -> Vec<Section<'_>> {
-    let parts = results.split("\n## ").skip(1);
-    parts.map(|text| Section { name: text.lines().next().unwrap(), text }).collect()
-}
-
-/// What a file of results must not say of models with these names and digests.
-fn stale(results: &str, models: &[(String, String)]) -> Vec<String> {
-    let sections = sections(results);
-    let mut out = Vec::new();
-    for (name, digest) in models {
-        let of: Vec<_> = sections.iter().filter(|s| s.name == name).collect();
-        match of.as_slice() {
-            [one] if one.text.contains(&format!("\n`sha256 {digest}`")) => {}
-            [_] => out.push(format!("{name} has changed since it was run: formal/run {name}")),
-            _ => out.push(format!("{name} has {} sections: formal/run {name}", of.len())),
-        }
-    }
-    for section in &sections {
-        if models.iter().all(|(name, _)| name != section.name) {
-            out.push(format!("{} is gone", section.name));
-        }
-        out.extend(unsound(section).into_iter().map(|line| format!("{}: {line}", section.name)));
-    }
-    out
-}
-
-/// The rows that speak against the protocol or against a twin. A time-out is said as such and claims nothing.
-fn unsound<'a>(section: &Section<'a>) -> Vec<&'a str> {
-    let mut twins = false;
-    let mut out = Vec::new();
-    for line in section.text.lines().filter(|line| line.starts_with("| ")) {
-        if line.starts_with("| property |") || line.starts_with("| broken twin |") {
-            twins = line.starts_with("| broken twin |");
-            continue;
-        }
-        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let good = if twins {
-            // One word for each property that the twin must break. Of an equivalence ProVerif never says that it is false: it shows a
-            // trace that tells the two sides apart.
-            let trace = "attack found: a trace tells the sides apart (ProVerif says 'cannot be proved')";
-            cells[3].split(", ").all(|said| ["attack found", "time-out", trace].iter().any(|word| said.ends_with(word)))
-        } else {
-            ["holds", "holds within the bound", "reached", "time-out"].contains(&cells[2])
-        };
-        if !good || line.contains("does not occur") || line.contains("no such property") {
-            out.push(line);
-        }
-    }
-    out
-}
-
 #[test]
-fn the_results_are_those_of_the_models_as_they_are() {
-    let results = std::fs::read_to_string(repository("formal/RESULTS.md")).unwrap();
-    let digest = |model: &Model| waybill_crypto::digest::sha256(&[model.text.as_bytes()]).to_string();
-    let models: Vec<_> = models().iter().map(|model| (model.name.clone(), digest(model))).collect();
-    let found = stale(&results, &models);
-    assert!(found.is_empty(), "\n{}", found.join("\n"));
-}
-
-#[test]
-fn the_test_of_the_results_sees_what_is_wrong() {
-    let digest = "ab".repeat(32);
-    let results = |hash: &str, holds: &str, twin: &str| {
-        format!(
-            "# T\n\n## scyther/x.spdl\n\n`sha256 {hash}`, run on 2026-01-01\n\n| property | setting | result | seconds | twins |\n\
-             |---|---|---|---|---|\n| P (`p`) | as it is | {holds} | 0.1 | t |\n\n\
-             | broken twin | what | must break | result | seconds |\n|---|---|---|---|---|\n| t | w | p | {twin} | 0.1 |\n"
-        )
-    };
-    let models = [("scyther/x.spdl".to_owned(), digest.clone())];
-    let found = |hash: &str, holds: &str, twin: &str| stale(&results(hash, holds, twin), &models).len();
-    assert_eq!(found(&digest, "holds", "p: attack found"), 0);
-    assert_eq!(found(&digest, "time-out", "p: time-out"), 0);
-    assert_eq!(found(&"cd".repeat(32), "holds", "p: attack found"), 1, "another text was run");
-    for verdict in ["fail", "attack found", "no answer", "does not occur", "no such property"] {
-        assert_eq!(found(&digest, verdict, "p: attack found"), 1, "{verdict}");
-    }
-    for verdict in ["p: NOT BROKEN", "p: no such property", "p: attack found, q: does not occur"] {
-        assert_eq!(found(&digest, "holds", verdict), 1, "{verdict}");
-    }
-    assert_eq!(stale(&results(&digest, "holds", "p: attack found"), &[]).len(), 1, "a model that is gone");
-    assert_eq!(stale("# T\n", &models).len(), 1, "a model that was never run");
+fn the_test_of_components_sees_two_that_changed_places() {
+    let lodgement = names("proof, manifest, session, sealed_key");
+    assert_eq!(misplaced(&lodgement, &["=pf", "=hm", "=tr", "k"]), Vec::<String>::new());
+    assert_eq!(misplaced(&lodgement, &["=pf", "=tr", "=hm", "k"]), ["=tr as manifest", "=hm as session"]);
+    assert_eq!(misplaced(&lodgement, &["proof", "h(session)", "h(manifest)", "sealedkey"]).len(), 2);
+    assert_eq!(misplaced(&lodgement, &["manifest_b", "proof_b", "session", "sealed_key_c"]).len(), 2);
+    assert_eq!(
+        misplaced(&names("delegation, terms.source, terms.reply_key"), &["d", "wk", "a"]),
+        ["wk as terms.source"]
+    );
+    assert_eq!(misplaced(&names("authority, delegation, terms"), &["hC", "n", "terms"]), Vec::<String>::new());
+    let carried = Carried { message: "M".into(), tag: "M".into(), fields: lodgement };
+    let body = |list: &str| format!("\ts = SIGN(k, HASH({list}))\n");
+    let found = |list: &str| hold_signatures("verifpal/x", &body(list), std::slice::from_ref(&carried)).len();
+    assert_eq!(found("proof, manifest, session, sealed_key"), 0);
+    assert_eq!(found("proof, session, manifest, sealed_key"), 2, "a signature without a header, a header without one");
 }
