@@ -184,7 +184,7 @@ async fn a_hospital_from_a_backup_is_a_new_incarnation() {
         local: a.local.clone(),
         relation: waybill_protocol::messages::Relation::OneSelf,
         limits: waybill_protocol::messages::Limits::none(),
-        key_expires: NOW.plus(DAY),
+        key_days: Some(1),
     };
     a.engine.issue_code(&officer("anna"), wish).await.unwrap();
     mark(&a).await.unwrap();
@@ -215,32 +215,6 @@ async fn one_time_keys_that_are_gone_or_ahead_show_an_older_database() {
     assert!(house.actions().await.iter().any(|(action, _)| action == "new-incarnation"));
 }
 
-/// A mailbox that nobody asks.
-struct Nowhere(crate::mailbox::MailboxUrl);
-
-#[async_trait]
-impl crate::mailbox::Inbox for Nowhere {
-    fn url(&self) -> &crate::mailbox::MailboxUrl {
-        &self.0
-    }
-    async fn letters(
-        &self,
-        _: Option<u64>,
-        _: std::time::Duration,
-    ) -> Result<Vec<crate::mailbox::Letter>, crate::mailbox::InboxError> {
-        Ok(Vec::new())
-    }
-    async fn acknowledge(&self, _: u64) -> Result<(), crate::mailbox::InboxError> {
-        Ok(())
-    }
-    async fn blob(&self, _: &waybill_store::Address) -> Result<bytes::Bytes, crate::mailbox::InboxError> {
-        Err(crate::mailbox::InboxError::NoBlob)
-    }
-    async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), crate::mailbox::InboxError> {
-        Ok(())
-    }
-}
-
 /// When a session is over, its chunks that are still queued are withdrawn, its one-time key is destroyed, and the case leaves the list of
 /// open ones; letters of the same case are not touched.
 #[tokio::test]
@@ -267,15 +241,7 @@ async fn what_is_left_of_a_session_goes_when_it_is_over() {
     let chunks = crate::hospital::work::chunks_key(&case.session);
     let ops = vec![item(chunks, Some([1; 32])), item(vec![1], Some([2; 32])), item(vec![2], None)];
     house.store.commit(Batch { name: "test", ops }).await.unwrap();
-    let url = crate::mailbox::MailboxUrl::new(
-        "relay.example",
-        crate::mailbox::MailboxId::of(world.a.identity.signing.public()),
-    );
-    let worker = crate::hospital::work::Worker {
-        engine: house.engine.clone(),
-        inbox: Arc::new(Nowhere(url.unwrap())),
-        stages: crate::hospital::work::Stages::default(),
-    };
+    let worker = house.worker(&world.a);
     worker.clean(m.proof.id()).await.unwrap();
     assert!(house.engine.one_time.find(&slot).unwrap().is_none());
     assert_eq!(house.store.outbox_count().await.unwrap(), 2, "only this session's chunks are withdrawn");
