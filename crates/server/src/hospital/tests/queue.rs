@@ -5,7 +5,7 @@ use waybill_protocol::wire::Parcel;
 
 use super::common::{A, B, DAY, Migration, Step, demographics};
 use super::*;
-use crate::hospital::engine::Queue;
+use crate::hospital::engine::{Listed, Place, Queue, arrived_op};
 use crate::hospital::incarnation::backup_mark;
 use crate::party::deadlines::Sleeper as _;
 
@@ -140,6 +140,34 @@ async fn resending_posts_what_each_state_waits_for() {
     let closed = world.migrate(3, Step::Closed);
     house.put_destination(&closed.destination()).await;
     assert_eq!(refused(house.engine.resend(&officer("anna"), &closed.proof.id()).await), Code::UnexpectedMessage);
+}
+
+#[tokio::test]
+async fn a_record_that_came_leaves_the_queue_when_a_clinician_has_looked_at_it() {
+    let mut world = World::new();
+    let (m, other) = (world.migrate(1, Step::Closed), world.migrate(2, Step::Requested));
+    let house = House::new(&world, &world.b).await;
+    house.put_destination(&other.destination()).await;
+    house.put_destination(&m.destination()).await;
+    house.store.commit(Batch { name: "test", ops: vec![arrived_op(&m.proof.id())] }).await.unwrap();
+    let clinician = Member { user: "carla".to_owned(), role: Role::Clinician };
+    let queue = async || house.engine.queue_of_destination(&m.destination()).await.unwrap();
+    assert_eq!((queue().await.queue, queue().await.who), (Queue::Ready, Some("clinician")));
+    let open = async || {
+        let found = house.engine.cases(Listed::Open, None, 10).await.unwrap();
+        found.into_iter().map(Place::proof).collect::<Vec<_>>()
+    };
+    assert_eq!(open().await.len(), 2, "a case that is open and has arrived is listed once");
+    house.worker(&world.b).clean(m.proof.id()).await.unwrap();
+    assert!(open().await.contains(&m.proof.id()), "it is over, and still waits for somebody to look");
+    let early = house.engine.reconcile(&clinician, &other.proof.id()).await;
+    assert_eq!(refused(early), Code::UnexpectedMessage, "nothing came of it yet");
+    house.engine.reconcile(&clinician, &m.proof.id()).await.unwrap();
+    assert_eq!((queue().await.queue, queue().await.who), (Queue::Reconciled, None));
+    assert_eq!(open().await, [other.proof.id()]);
+    assert_eq!(refused(house.engine.reconcile(&clinician, &m.proof.id()).await), Code::UnexpectedMessage);
+    let rows: Vec<_> = house.trail().await.into_iter().filter(|row| row.action == "reconcile-case").collect();
+    assert_eq!((rows.len(), rows[0].case), (1, Some(m.proof.id())));
 }
 
 #[tokio::test]
