@@ -43,7 +43,7 @@ pub async fn list(at: &AtHospital, open: bool, limit: usize, console: &Console) 
     let columns = ["proof", "role", "counterpart", "state", "code", "queue", "who_must_act", "due"];
     console.result(&cases, table(&cases, &columns));
     if !is_whole && cases.len() == limit {
-        console.say(format!("There may be more than these {limit}: list fewer with --open, or more with --limit."));
+        console.note(format!("There may be more than these {limit}: list fewer with --open, or more with --limit."));
     }
     Ok(Exit::Success)
 }
