@@ -94,6 +94,22 @@ impl Admin {
         self.post_bytes(path, body.into()).await
     }
 
+    /// `POST` of JSON about something that may not exist.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn post_found<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<T>, Failure> {
+        let body = serde_json::to_vec(body).expect("what we post is made of maps, lists and numbers");
+        match self.send(Method::POST, path, body.into()).await? {
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, body) => self.decode(path, &succeeded(status, body)?).map(Some),
+        }
+    }
+
     /// `POST` of bytes, answered with JSON; an empty answer reads as `null`.
     ///
     /// # Errors

@@ -96,8 +96,10 @@ actions! {
     WithholdItem => "withhold-item", [PrivacyOfficer, Clinician],
         "privacy staff and clinicians decide what is about third parties";
     /// See the cases and where they stand.
-    ReadCase => "read-case", [RecordsOfficer, Registrar, PrivacyOfficer, Auditor],
+    ReadCase => "read-case", [RecordsOfficer, Registrar, PrivacyOfficer, Clinician, Auditor],
         "staff follow the cases they work on";
+    /// Say that the record that came was looked at by who treats the patient.
+    ReconcileCase => "reconcile-case", [Clinician], "who treats the patient looks at the record that came";
     /// Take a case's signed messages away.
     ReadEvidence => "read-evidence", [RecordsOfficer, PrivacyOfficer, Auditor],
         "records and privacy staff and auditors keep the evidence";
@@ -148,6 +150,16 @@ pub fn decide(role: Role, action: Action) -> Decision {
     }
 }
 
+/// Decides whether somebody who may see cases sees this one: for who treats patients, what came for them and not what leaves.
+#[must_use]
+pub fn decide_case(role: Role, has_arrived: bool) -> Decision {
+    if role == Role::Clinician && !has_arrived {
+        Decision { allowed: false, reason: "a clinician sees the cases whose record came here" }
+    } else {
+        decide(role, Action::ReadCase)
+    }
+}
+
 /// Decides what one person alone may not do: the second of two must be somebody else.
 #[must_use]
 pub fn decide_second(first: &str, second: &str) -> Decision {
@@ -168,6 +180,8 @@ mod tests {
         assert!(!decide(Role::Registrar, Action::ReadRecord).allowed);
         assert!(!decide(Role::AuthorityOperator, Action::ReadRecord).allowed);
         assert!(!decide(Role::Auditor, Action::ReviewIdentity).allowed);
+        assert!(decide_case(Role::Clinician, true).allowed && !decide_case(Role::Clinician, false).allowed);
+        assert!(decide_case(Role::RecordsOfficer, false).allowed);
         assert!(!decide_second("anna", "anna").allowed && decide_second("anna", "berta").allowed);
     }
 
@@ -182,6 +196,7 @@ mod tests {
             Action::ReviewIdentity,
             Action::AbortCase,
             Action::ResendCase,
+            Action::ReconcileCase,
             Action::DecideQuarantine,
             Action::MakeBackup,
         ];

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use minicbor::{Decode, Encode};
-use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, SigningKey, VerifyingKey};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, KeyId, SigningKey, VerifyingKey};
 use waybill_crypto::pseudonym::Pseudonym;
 
 use crate::ids::{HospitalId, MessageId, Nonce, Timestamp};
@@ -170,6 +170,12 @@ pub struct SignedByRegistered<M: crate::signed::Message> {
 }
 
 impl Registered {
+    /// Whether a key is among those that speak for the patient.
+    #[must_use]
+    pub fn holds(&self, key: KeyId) -> bool {
+        self.keys.iter().any(|known| known.key.kid() == key)
+    }
+
     /// Verifies a signed message under one of the registered keys that is still valid.
     ///
     /// Security: always costs one verification when there is a key with the message's id and one otherwise, so that an unknown

@@ -12,13 +12,38 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
+use waybill_protocol::ids::HospitalId;
+use waybill_protocol::migration::Recipient;
 use waybill_store::{Area, DueItem, Objects, OutboxId, Store};
 
 use crate::clock::Clock;
 use crate::mailbox::{MailboxClient, MailboxUrl};
+use crate::party::AddressBook;
 
 /// Longest sleep, as a net under a lost signal or a clock that was set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What stands for the authority where an item names its receiver.
+const AUTHORITY: &str = "authority";
+/// What precedes a hospital's name there.
+const HOSPITAL: &str = "hospital:";
+
+/// The receiver of an item by name, to be looked up when it is sent; a patient's mailbox has none.
+#[must_use]
+pub fn name_of(to: &Recipient) -> Option<String> {
+    match to {
+        Recipient::Authority => Some(AUTHORITY.to_owned()),
+        Recipient::Hospital(id) => Some(format!("{HOSPITAL}{id}")),
+        Recipient::Mailbox(_) => None,
+    }
+}
+
+fn named(to: &str) -> Option<Recipient> {
+    if to == AUTHORITY {
+        return Some(Recipient::Authority);
+    }
+    HospitalId::parse(to.strip_prefix(HOSPITAL)?).ok().map(Recipient::Hospital)
+}
 
 /// How the sender behaves.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +80,8 @@ pub struct Sender {
     pub objects: Arc<dyn Objects>,
     /// How to reach mailboxes.
     pub client: MailboxClient,
+    /// Where the parties are whom items name; absent where items hold addresses only.
+    pub book: Option<Arc<dyn AddressBook>>,
     /// For jitter.
     pub backend: Arc<dyn Backend>,
     /// The time.
@@ -165,7 +192,7 @@ impl Sender {
     }
 
     async fn send(&self, due: &DueItem) -> Result<(), SendError> {
-        let url: MailboxUrl = due.item.to.parse().map_err(|_| SendError::Url)?;
+        let url = self.address(&due.item.to).await?;
         match &due.item.blob {
             None => self.client.post(&url, Bytes::from(due.item.body.clone())).await.map_err(SendError::Mailbox),
             Some(address) => {
@@ -173,6 +200,12 @@ impl Sender {
                 self.client.put_blob(&url, address, bytes).await.map_err(SendError::Mailbox)
             }
         }
+    }
+
+    async fn address(&self, to: &str) -> Result<MailboxUrl, SendError> {
+        let (Some(book), Some(party)) = (&self.book, named(to)) else { return to.parse().map_err(|_| SendError::Url) };
+        let found = book.mailbox(&party).await.map_err(SendError::Book)?.ok_or(SendError::Unknown)?;
+        found.parse().map_err(|_| SendError::Url)
     }
 
     /// The pause after an attempt: doubling, bounded, and spread over the upper half so that senders do not march in step.
@@ -193,8 +226,31 @@ impl Sender {
 enum SendError {
     #[error("the outbox item names no mailbox")]
     Url,
+    #[error("the registry cannot be asked where the receiver's mailbox is: {0}")]
+    Book(crate::party::ServiceError),
+    #[error("the receiver is not in the registry")]
+    Unknown,
     #[error("the mailbox refuses or cannot be reached: {0}")]
     Mailbox(crate::mailbox::client::MailboxClientError),
     #[error("the blob to send cannot be read: {0}")]
     Object(waybill_store::ObjectError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parties_of_the_registry_are_named_and_their_names_read_back() {
+        let hospital = Recipient::Hospital(HospitalId::parse("b.example").unwrap());
+        for party in [Recipient::Authority, hospital] {
+            let name = name_of(&party).unwrap();
+            assert!(name.parse::<MailboxUrl>().is_err(), "no name is an address");
+            assert_eq!(named(&name), Some(party));
+        }
+        assert_eq!(name_of(&Recipient::Mailbox("https://relay.example/x".into())), None);
+        for other in ["https://relay.example/x", "hospital:", "b.example", ""] {
+            assert_eq!(named(other), None, "{other}");
+        }
+    }
 }

@@ -231,7 +231,8 @@ pub enum HospitalCommand {
         /// The signed form (a scan): two members of staff attest it, one after the other.
         #[arg(long, value_name = "FILE")]
         form: Option<PathBuf>,
-        /// Complete an attestation that another member of staff began under this number.
+        /// Complete an attestation that another member of staff began under this number, with the same patient, relation, limits and
+        /// form: what differs is refused.
         #[arg(long, value_name = "NUMBER", requires = "form")]
         countersign: Option<String>,
     },
@@ -303,6 +304,39 @@ pub enum HospitalCommand {
         /// The hospital.
         #[command(flatten)]
         at: AtHospital,
+        /// Only what is to be done: not what is over, nor what a clinician has reconciled.
+        #[arg(long)]
+        open: bool,
+        /// Most cases to list.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Say that the record that came was looked at by who treats the patient; the case leaves the queue.
+    Reconcile {
+        /// The hospital.
+        #[command(flatten)]
+        at: AtHospital,
+        /// The case's id (hex).
+        proof: String,
+    },
+    /// Write a case's signed messages to a new file, for `waybill verify`.
+    Evidence {
+        /// The hospital.
+        #[command(flatten)]
+        at: AtHospital,
+        /// The case's id (hex).
+        proof: String,
+        /// Where to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Show what of a case's record did not move, and why.
+    Loss {
+        /// The hospital.
+        #[command(flatten)]
+        at: AtHospital,
+        /// The case's id (hex).
+        proof: String,
     },
     /// Show one case; when it waits for an identity check, both patients side by side, to whoever may review.
     Case {

@@ -1,5 +1,6 @@
 //! What is done at a hospital: set up, run, load and export here; what its staff decides in [`staff`].
 
+mod cases;
 mod staff;
 
 use std::path::{Path, PathBuf};
@@ -313,8 +314,20 @@ pub async fn export(admin: &Admin, patient: &str, filed_from: Option<&str>, out:
         body["which"] = json!("filed");
         body["origin"] = json!(origin);
     }
-    let answer: Result<Value, Failure> = admin.post("/export", &body).await;
-    let answer = answer.map_err(|failure| failure.hint("list the patients with `waybill hospital patients`"))?;
+    written(admin, &body, out).await
+}
+
+/// Has the server write an export to a new file.
+async fn written(admin: &Admin, body: &Value, out: &Path) -> Result<u64, Failure> {
+    if out.exists() {
+        let there = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(Failure::environment(format!("{} is not overwritten", out.display()), there)
+            .hint("name a file that does not exist yet"));
+    }
+    let answer: Option<Value> = admin.post_found("/export", body).await?;
+    let answer = answer.ok_or_else(|| {
+        Failure::failed("no such patient is held here").hint("list the patients with `waybill hospital patients`")
+    })?;
     Ok(member(&answer, "resources").as_u64().unwrap_or(0))
 }
 

@@ -14,7 +14,7 @@ use waybill_server::hospital::HospitalConfig;
 use waybill_server::hospital::preflight::{self, Verdict};
 use waybill_wallet::{enrolment_text, qr_terminal};
 
-use super::{CONFIG, MAX_ENROLMENT_BYTES, absolute, checked};
+use super::{CONFIG, MAX_ENROLMENT_BYTES, absolute, cases, checked};
 use crate::admin::{Admin, escaped, member};
 use crate::args::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem};
 use crate::console::Console;
@@ -31,7 +31,11 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
     match command {
         HospitalCommand::EnrolPatient { .. } => enrol_patient(command, console).await,
         HospitalCommand::Keys(KeysCommand::List { at, patient }) => {
-            let keys: Vec<Value> = at.admin().read(&format!("/patients/{}/keys", escaped(&patient))).await?;
+            let keys: Option<Vec<Value>> = at.admin().find(&format!("/patients/{}/keys", escaped(&patient))).await?;
+            let keys = keys.ok_or_else(|| {
+                Failure::failed("no such patient is held here")
+                    .hint("list the patients with `waybill hospital patients`")
+            })?;
             let table = table(&keys, &["key", "relation", "expires", "scope", "destinations", "attested_by"]);
             console.result(&keys, table);
             Ok(Exit::Success)
@@ -39,21 +43,19 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
         HospitalCommand::Keys(KeysCommand::Withdraw { at, patient, key, reason }) => {
             let path = format!("/patients/{}/keys/withdraw", escaped(&patient));
             let answer: Value = at.admin().post(&path, &json!({ "key": key, "reason": reason })).await?;
-            let stopped = member(&answer, "stopped_cases").as_array().map_or(0, Vec::len);
-            let line = format!("{} keys withdrawn, {stopped} cases stopped", member(&answer, "withdrawn"));
-            console.result(&answer, line);
+            console.result(&answer, withdrawn(&answer));
             Ok(Exit::Success)
         }
         HospitalCommand::Withhold { at, patient, items, reason, lift } => {
             withhold(&at, &patient, &items, (&reason, lift), console).await
         }
         HospitalCommand::Quarantine(command) => quarantine(command, console).await,
-        HospitalCommand::Cases { at } => {
-            let cases: Vec<Value> = at.admin().read("/cases").await?;
-            let columns = ["proof", "role", "counterpart", "state", "code", "queue", "who_must_act", "due"];
-            console.result(&cases, table(&cases, &columns));
-            Ok(Exit::Success)
+        HospitalCommand::Cases { at, open, limit } => cases::list(&at, open, limit, console).await,
+        HospitalCommand::Reconcile { at, proof } => {
+            decide(&at, &proof, "reconcile", None, "is reconciled: the record that came was looked at", console).await
         }
+        HospitalCommand::Evidence { at, proof, out } => cases::evidence(&at, &proof, &out, console).await,
+        HospitalCommand::Loss { at, proof } => cases::loss(&at, &proof, console).await,
         HospitalCommand::Case { at, proof } => case(&at, checked(&proof)?, console).await,
         HospitalCommand::Approve { at, proof } => decide(&at, &proof, "approve", None, "is released", console).await,
         HospitalCommand::Refuse { at, proof, reason } => {
@@ -81,7 +83,7 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
 }
 
 /// A table of some members of every line.
-fn table(lines: &[Value], columns: &[&str]) -> String {
+pub(super) fn table(lines: &[Value], columns: &[&str]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(columns.iter().map(|name| name.replace('_', " ")));
     for line in lines {
@@ -113,8 +115,7 @@ fn moment(seconds: u64) -> String {
 /// [`Failure`].
 pub async fn export_made_here(admin: &Admin, patient: &str, out: &Path) -> Result<u64, Failure> {
     let body = json!({ "patient": patient, "which": "made-here", "path": out });
-    let answer: Value = admin.post("/export", &body).await?;
-    Ok(member(&answer, "resources").as_u64().unwrap_or(0))
+    super::written(admin, &body, out).await
 }
 
 async fn enrol_patient(command: HospitalCommand, console: &Console) -> Result<Exit, Failure> {
@@ -127,19 +128,17 @@ async fn enrol_patient(command: HospitalCommand, console: &Console) -> Result<Ex
     let mut body = json!({
         "local": patient, "relation": relation, "scope": scope, "destinations": destination, "key_days": key_days,
     });
+    if let Some(form) = &form {
+        body["form"] = json!(form);
+    }
     let answer: Value = match (form, countersign) {
-        (Some(form), Some(number)) => {
-            at.admin().post(&format!("/attestations/{}", escaped(&number)), &json!({ "form": form })).await?
-        }
-        (Some(form), None) => {
-            body["form"] = json!(form);
-            at.admin().post("/attestations", &body).await?
-        }
+        (Some(_), Some(number)) => at.admin().post(&format!("/attestations/{}", escaped(&number)), &body).await?,
+        (Some(_), None) => at.admin().post("/attestations", &body).await?,
         (None, _) => at.admin().post("/enrolment-codes", &body).await?,
     };
     if let Some(number) = member(&answer, "attestation").as_str() {
         console.say(format!(
-            "Attested. Another member of staff completes it with the same form:\n  --form FILE --countersign {number}"
+            "Attested. Another member of staff completes it, saying the same for themselves (patient, relation, limits, form), with\n  --form FILE --countersign {number}"
         ));
         console.json(&answer);
         return Ok(Exit::Success);
@@ -149,9 +148,51 @@ async fn enrol_patient(command: HospitalCommand, console: &Console) -> Result<Ex
         console.say(qr);
     }
     console.say(&text);
+    if let Some(attested) = answer.get("attested") {
+        console.say(countersigned(attested));
+    }
     console.say("Good once, for an hour. Hand it over in person: whoever holds it can register as this patient.");
-    console.json(&json!({ "code": text }));
+    let mut made = json!({ "code": text });
+    if let Some(attested) = answer.get("attested") {
+        made["attested"] = attested.clone();
+    }
+    console.json(&made);
     Ok(Exit::Success)
+}
+
+/// What two members of staff attested.
+fn countersigned(attested: &Value) -> String {
+    let text = |name: &str| member(attested, name).as_str().unwrap_or_default().to_owned();
+    let list = member(attested, "destinations").as_array().into_iter().flatten().filter_map(Value::as_str);
+    let destinations: Vec<&str> = list.collect();
+    let to = if destinations.is_empty() { "any hospital".to_owned() } else { destinations.join(", ") };
+    let days =
+        member(attested, "key_days").as_u64().map_or_else(|| "five years".to_owned(), |days| format!("{days} days"));
+    format!(
+        "You and {} attest: patient {}, as {}, scope {}, to {to}, for {days}, on the form {}.",
+        text("first"),
+        text("patient"),
+        text("relation"),
+        text("scope"),
+        text("form"),
+    )
+}
+
+/// What a withdrawal did, now or before.
+fn withdrawn(answer: &Value) -> String {
+    let cases = |name: &str| member(answer, name).as_array().map_or(0, Vec::len);
+    let number = |name: &str| member(answer, name).as_u64().unwrap_or(0);
+    let mut line = format!("{} keys withdrawn, {} cases stopped", number("withdrawn"), cases("stopped_cases"));
+    for (count, what) in [
+        (number("withdrawn_before"), "keys had been withdrawn before"),
+        (cases("too_late_cases") as u64, "cases were over, or their key was released"),
+        (cases("waiting_cases") as u64, "cases wait to be stopped, and are as soon as the store answers"),
+    ] {
+        if count > 0 {
+            line = format!("{line}\n{count} {what}");
+        }
+    }
+    line
 }
 
 fn decoded(answer: &Value) -> Result<Enrolment, Failure> {
@@ -255,6 +296,7 @@ async fn decide(
         "approve" => "approved",
         "refuse" => "refused",
         "abort" => "aborted",
+        "reconcile" => "reconciled",
         _ => "resent",
     };
     console.result(&json!({ word: proof }), format!("case {proof} {said}"));

@@ -99,6 +99,29 @@ fn run(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Two members of staff attest a signed form; the second says for themselves for whom and for what.
+fn attest(home: &str, patient: &str, form: &str) {
+    let command = |user: &str, patient: &str, more: &[&str]| {
+        let mut args = vec!["--json", "hospital", "enrol-patient", home, "--user", user, "--patient", patient];
+        args.extend(["--relation", "registrar-attested", "--form", form]);
+        args.extend(more);
+        waybill(&args)
+    };
+    let read = |output: &std::process::Output| -> serde_json::Value {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let half = read(&command("anna", patient, &[]));
+    let number = ["--countersign", half["attestation"].as_str().unwrap()];
+    let blind = command("berta", "p-1", &["--scope", "types=Immunization", number[0], number[1]]);
+    assert_eq!(blind.status.code(), Some(1));
+    assert!(stderr(&blind).contains("patient, scope") && !stderr(&blind).contains(patient), "{}", stderr(&blind));
+    let whole = read(&command("berta", patient, &number));
+    let attested = &whole["attested"];
+    assert_eq!((&attested["patient"], &attested["first"]), (&serde_json::json!(patient), &serde_json::json!("anna")));
+    assert!(whole["code"].as_str().unwrap().starts_with("WAYBILL1:"));
+}
+
 #[test]
 fn operators_set_up_a_network_with_commands_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -171,6 +194,13 @@ fn operators_set_up_a_network_with_commands_alone() {
     let nobody = waybill(["hospital", "export-record", &home, "--patient", "nobody", "--out", &path("nobody.ndjson")]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(!folder.path().join("nobody.ndjson").exists(), "no empty export is left behind");
+    let twice = waybill(["hospital", "export-record", &home, "--patient", patient, "--out", &out]);
+    assert_eq!(twice.status.code(), Some(3), "a file is in the way: {}", stderr(&twice));
+    assert!(stderr(&twice).contains("not overwritten") && !stderr(&twice).contains("patients"), "{}", stderr(&twice));
+    let nobody = waybill(["hospital", "keys", "list", &home, "--patient", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(stderr(&nobody).contains("no such patient"), "{}", stderr(&nobody));
+    attest(&home, patient, &out);
     let clinician = waybill(["hospital", "enrol-patient", &home, "--as", "clinician", "--patient", patient]);
     assert_eq!(clinician.status.code(), Some(1));
     assert!(stderr(&clinician).contains("may not"), "{}", stderr(&clinician));

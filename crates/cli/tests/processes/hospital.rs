@@ -166,6 +166,8 @@ async fn a_hospital_restored_in_mid_case_ends_the_old_session_and_files_the_next
 
     let late = waybill(["hospital", "abort", a, &proof, "--reason", "too late"]);
     assert_eq!(late.status.code(), Some(1), "{}", stderr(&late));
+    assert!(stderr(&late).contains("`closed`, ended `filed`"), "{}", stderr(&late));
+    takes_evidence_and_reconciles(folder.path(), &homes, &proof);
     let checks = run(&["hospital", "preflight", a]);
     let verdict = |name: &str| {
         let found = checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
@@ -175,6 +177,39 @@ async fn a_hospital_restored_in_mid_case_ends_the_old_session_and_files_the_next
         assert_eq!(verdict(name), "good", "{name}: {checks}");
     }
     network.stop();
+}
+
+/// What staff does when a case is over: evidence that anybody can judge, what did not move, and the look at what came.
+fn takes_evidence_and_reconciles(folder: &Path, homes: &[String; 2], proof: &str) {
+    for (number, home) in homes.iter().enumerate() {
+        let out = folder.join(format!("evidence-{number}"));
+        let out = out.to_str().unwrap();
+        let written = run(&["hospital", "evidence", home, proof, "--out", out]);
+        let judged = run(&["verify", out, "--root", written["root"].as_str().unwrap()]);
+        assert_eq!(judged["holds"], json!(true), "{judged}");
+        let twice = waybill(["hospital", "evidence", home, proof, "--out", out]);
+        assert_eq!(twice.status.code(), Some(3), "{}", stderr(&twice));
+        let loss = run(&["hospital", "loss", home, proof]);
+        assert_eq!(loss["offered"], loss["held"], "the whole record moved");
+        let text = waybill(["hospital", "loss", home, proof]);
+        assert!(String::from_utf8(text.stdout).unwrap().contains("not movable"));
+        for command in ["evidence", "loss"] {
+            let mut args = vec!["hospital", command, home, proof, "--as", "clinician"];
+            args.extend((command == "evidence").then_some(["--out", "unwritten"]).into_iter().flatten());
+            assert_eq!(waybill(&args).status.code(), Some(1), "the policy decides");
+        }
+        let trail = run(&["hospital", "audit", home, "--case", proof]);
+        let actions: Vec<&str> = trail.as_array().unwrap().iter().filter_map(|row| row["action"].as_str()).collect();
+        assert!(actions.contains(&"read-evidence") && actions.contains(&"read-loss"), "{actions:?}");
+    }
+    let b = &homes[1];
+    let listed = run(&["hospital", "cases", b, "--open", "--as", "clinician"]);
+    assert_eq!((&listed[0]["proof"], &listed[0]["who_must_act"]), (&json!(proof), &json!("clinician")));
+    let officer = waybill(["hospital", "reconcile", b, proof, "--as", "records-officer"]);
+    assert_eq!(officer.status.code(), Some(1), "{}", stderr(&officer));
+    run(&["hospital", "reconcile", b, proof]);
+    assert_eq!(run(&["hospital", "cases", b, "--open"]), json!([]));
+    assert_eq!(run(&["hospital", "cases", b])[0]["queue"], json!("reconciled"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,13 +235,28 @@ async fn staff_keeps_items_about_third_parties_back_and_stops_a_stolen_wallet() 
     let proof = consent(&mut person).await.to_string();
     let home = a.clone();
     let staff = tokio::task::spawn_blocking(move || {
-        wait_for(&home, "awaiting-review", 1);
+        let mut network = network;
+        let waiting = wait_for(&home, "awaiting-review", 1);
         let keys = run(&["hospital", "keys", "list", &home, "--patient", &patient]);
         assert_eq!(keys.as_array().unwrap().len(), 1);
-        run(&["hospital", "keys", "withdraw", &home, "--patient", &patient, "--reason", "stolen"])
+        // A thief does not wait until the authority is back, at the address it had.
+        let place = network.authority.ready.listen.clone().unwrap();
+        let config = network.folder().join("authority/authority.toml");
+        let settings = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, settings.replace("127.0.0.1:0", &place.to_string())).unwrap();
+        network.authority.kill().unwrap();
+        let withdraw = || run(&["hospital", "keys", "withdraw", &home, "--patient", &patient, "--reason", "stolen"]);
+        let (withdrawn, again) = (withdraw(), withdraw());
+        assert_eq!((&again["withdrawn"], &again["withdrawn_before"]), (&json!(0), &json!(1)));
+        assert_eq!(again["stopped_cases"], withdrawn["stopped_cases"]);
+        let late = waybill(["hospital", "approve", &home, waiting["proof"].as_str().unwrap()]);
+        assert_eq!(late.status.code(), Some(1));
+        assert!(stderr(&late).contains("`refused`"), "{}", stderr(&late));
+        network.authority.restart().unwrap();
+        (network, withdrawn)
     });
     let received = person.courier.next(&mut person.wallet, Duration::from_secs(600)).await.unwrap();
-    let withdrawn = staff.await.unwrap();
+    let (network, withdrawn) = staff.await.unwrap();
     assert_eq!((&withdrawn["withdrawn"], &withdrawn["stopped_cases"]), (&json!(1), &json!([proof])));
     let stopped = matches!(&received, Received::Refused { .. } | Received::Ended { state: EndState::Revoked, .. });
     assert!(stopped, "{received:?}");

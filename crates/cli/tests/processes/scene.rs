@@ -78,7 +78,7 @@ impl Scene {
         let half: Value = admin.post("/attestations?user=first-registrar", &wish).await.unwrap();
         let number = half["attestation"].as_str().unwrap();
         let path = format!("/attestations/{number}?user=second-registrar");
-        code_text(&admin.post(&path, &json!({ "form": form })).await.unwrap())
+        code_text(&admin.post(&path, &wish).await.unwrap())
     }
 
     /// The one-time code for a key with limits, as the hospital's registrar wishes it.

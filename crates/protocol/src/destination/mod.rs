@@ -7,7 +7,7 @@ pub use checks::{PresentationOpened, PresentationVerified, PresenterVerified};
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::commitment::{Commitment, Opening};
-use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, Thumb};
+use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, KeyId, Thumb};
 use waybill_crypto::stream::{RecordKey, StreamKeys};
 use waybill_record::identity::Demographics;
 use waybill_record::loss::LossReport;
@@ -115,6 +115,9 @@ pub struct DestinationCase {
     /// The keys of ours that the patient pinned, and that sign in this case: after a change of keys, those that were replaced.
     #[n(21)]
     pub own: Thumb,
+    /// Which key presented: when that key is withdrawn, so is the case.
+    #[n(22)]
+    pub presenter: KeyId,
 }
 
 /// A one-time private key given away as evidence: its session is over and nothing else was sealed to it.
@@ -187,6 +190,7 @@ impl Destination<'_> {
             reply_to: said.reply_to.clone(),
             source_chain: None,
             own: self.hospital.keys().thumb(),
+            presenter: verified.presentation.kid(),
         };
         let effects = vec![self.ask(&case), Effect::Deadline(case.expires.plus(1))];
         Ok((secret, (case, effects)))

@@ -3,12 +3,14 @@
 //! [`checks`] is the gate, one capability type a check; this file is what follows: redeem, freeze, stage, lodge, close.
 
 mod checks;
+mod standing;
 
 pub use checks::{
     ConsentOpened, ConsentVerified, IdentityCompared, IdentityVerdict, InWindow, PartiesVerified, ProofChecked,
     Received, SenderVerified,
 };
 pub(crate) use checks::{commitment_kind, identity_binding};
+pub use standing::ConsentStands;
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::keys::{Digest, HospitalKeys, HpkePublicKey, HpkeSecretKey, KeyId, Thumb};
@@ -261,7 +263,13 @@ impl Source<'_> {
     ///
     /// # Errors
     /// `unexpected-message` when the case does not wait for a review.
-    pub fn approve_review(&self, mut case: SourceCase, known: Option<&Checkpoint>) -> Result<Transition, Rejection> {
+    pub fn approve_review(
+        &self,
+        stands: &ConsentStands,
+        mut case: SourceCase,
+        known: Option<&Checkpoint>,
+    ) -> Result<Transition, Rejection> {
+        stands.expect(&case)?;
         if case.state != SourceState::AwaitingReview {
             return Err(Code::UnexpectedMessage.into());
         }
@@ -302,9 +310,11 @@ impl Source<'_> {
     /// A [`Rejection`] of stage `redeem` or `log`.
     pub fn handle_grant(
         &self,
+        stands: &ConsentStands,
         mut case: SourceCase,
         body: GrantBody,
     ) -> Result<(Granted, CosignedCheckpoint, Transition), Rejection> {
+        stands.expect(&case)?;
         if case.state != SourceState::Redeeming {
             return Err(Code::UnexpectedMessage.into());
         }
@@ -341,7 +351,13 @@ impl Source<'_> {
     ///
     /// # Errors
     /// `malformed` when the destination's one-time key is no point; `unexpected-message` in another state.
-    pub fn handle_staged(&self, mut case: SourceCase, staged: &Staged) -> Result<Transition, Rejection> {
+    pub fn handle_staged(
+        &self,
+        stands: &ConsentStands,
+        mut case: SourceCase,
+        staged: &Staged,
+    ) -> Result<Transition, Rejection> {
+        stands.expect(&case)?;
         if case.state != SourceState::Granted {
             return Err(Code::UnexpectedMessage.into());
         }

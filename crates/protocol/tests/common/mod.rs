@@ -30,7 +30,7 @@ use waybill_protocol::rejection::Code;
 use waybill_protocol::rejection::Rejection;
 use waybill_protocol::sealed::SealedBytes;
 use waybill_protocol::signed::{Message, Signed, SignedBytes};
-use waybill_protocol::source::Source;
+use waybill_protocol::source::{ConsentStands, Source, SourceCase};
 use waybill_protocol::trust::{Ctx, Trust};
 use waybill_protocol::wire::{Kind, Parcel};
 use waybill_record::hides::Hides;
@@ -143,6 +143,11 @@ impl World {
 
     pub fn source(&self) -> Source<'_> {
         Source { ctx: self.ctx(), hospital: &self.a.identity, trust: &self.a.trust }
+    }
+
+    /// The patient's key is registered at the source as it was.
+    pub fn stands(&self, case: &SourceCase) -> ConsentStands {
+        ConsentStands::verify(case, std::slice::from_ref(&self.a.registered)).unwrap()
     }
 
     pub fn destination(&self) -> Destination<'_> {

@@ -228,7 +228,8 @@ impl World {
         m.authority = case;
         let posts = self.finish(leaves(&effects).remove(0));
         let grant: GrantBody = Parcel::parse(&posts[0].parcel).unwrap().open(Kind::Grant, "grant").unwrap();
-        let (right, seen, (case, _)) = self.source().handle_grant(m.source(), grant.clone()).unwrap();
+        let (right, seen, (case, _)) =
+            self.source().handle_grant(&self.stands(&m.source()), m.source(), grant.clone()).unwrap();
         assert_eq!((right.proof(), case.state), (m.proof.id(), SourceState::Granted));
         assert_eq!(seen.checkpoint(), &self.log.checkpoint());
         (m.source, m.grant) = (Some(case), Some(grant));
@@ -264,7 +265,7 @@ impl World {
 
     fn step_lodged(&mut self, m: &mut Migration) {
         let staged = self.stage(m);
-        let (case, effects) = self.source().handle_staged(m.source(), &staged).unwrap();
+        let (case, effects) = self.source().handle_staged(&self.stands(&m.source()), m.source(), &staged).unwrap();
         m.source = Some(case);
         m.manifest = Some(posted(&effects, Kind::Manifest).open(Kind::Manifest, "manifest").unwrap());
         m.lodgement = Some(posted(&effects, Kind::KeyLodgement).open(Kind::KeyLodgement, "lodgement").unwrap());

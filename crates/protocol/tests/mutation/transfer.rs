@@ -97,7 +97,11 @@ fn redeem() -> Delivery<Redeem> {
             let (_, effects) = redeemed(world, bench, bytes).unwrap();
             let posts = world.finish(leaves(&effects).remove(0));
             let grant: GrantBody = Parcel::parse(&posts[0].parcel).unwrap().open(Kind::Grant, "grant").unwrap();
-            let taken = world.source().handle_grant(bench.ours.at(Step::Redeeming).source(), grant);
+            let taken = world.source().handle_grant(
+                &world.stands(&bench.ours.at(Step::Redeeming).source()),
+                bench.ours.at(Step::Redeeming).source(),
+                grant,
+            );
             taken.map(|_| ()).map_err(|r| r.code)
         })),
         rows: vec![
@@ -126,7 +130,8 @@ fn grant() -> Delivery<Grant> {
             let m = bench.ours.at(Step::Redeeming);
             let known = m.redeem.as_ref().unwrap().redeem.parse().unwrap().peek().known_log_size;
             let body = GrantBody { grant, evidence, consistency: world.log.consistency(known) };
-            let (_, _, (case, _)) = world.source().handle_grant(m.source(), body).map_err(|r| r.code)?;
+            let (_, _, (case, _)) =
+                world.source().handle_grant(&world.stands(&m.source()), m.source(), body).map_err(|r| r.code)?;
             Ok(to_cbor(&case.grant.unwrap().grant))
         }),
         later: None,

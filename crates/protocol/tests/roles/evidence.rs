@@ -245,7 +245,7 @@ fn wrong_key(world: &mut World) -> Migration {
     let mut m = world.migrate(0, Step::Granted);
     let mut staged = world.stage(&mut m);
     staged.key = RecordKey::from_bytes([0x66; 32]);
-    let (case, effects) = world.source().handle_staged(m.source(), &staged).unwrap();
+    let (case, effects) = world.source().handle_staged(&world.stands(&m.source()), m.source(), &staged).unwrap();
     m.source = Some(case);
     m.manifest = Some(posted(&effects, Kind::Manifest).open(Kind::Manifest, "manifest").unwrap());
     m.lodgement = Some(posted(&effects, Kind::KeyLodgement).open(Kind::KeyLodgement, "lodgement").unwrap());

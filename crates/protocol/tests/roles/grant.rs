@@ -43,17 +43,17 @@ fn logged(world: &mut World, grant: Grant, kind: LeafKind, from: u64) -> GrantBo
 
 fn refused(expected: Code, alter: impl FnOnce(&mut Grant)) {
     let (world, case, body, _) = altered(alter);
-    assert_eq!(code(world.source().handle_grant(case, body)), expected);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, body)), expected);
 }
 
 #[test]
 fn an_honest_grant_is_the_right_to_read_the_record() {
     let (world, case, body, _) = altered(|_| {});
     assert!(Granted::resume(&case).is_none(), "before the grant there is no right");
-    let (granted, _, (case, _)) = world.source().handle_grant(case, body.clone()).unwrap();
+    let (granted, _, (case, _)) = world.source().handle_grant(&world.stands(&case), case, body.clone()).unwrap();
     assert_eq!((granted.proof(), case.state), (case.proof, SourceState::Granted));
     assert!(Granted::resume(&case).is_some(), "after a restart the durable state is the right");
-    assert_eq!(code(world.source().handle_grant(case, body)), Code::UnexpectedMessage);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, body)), Code::UnexpectedMessage);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_grant_far_from_this_clock_is_refused_and_may_be_tried_again() {
     refused(Code::ClockSkew, |grant| grant.time = Timestamp(grant.time.0 - CLOCK_SKEW_SECONDS - 1));
     assert!(Code::ClockSkew.retryable());
     let (world, case, body, _) = altered(|grant| grant.time = grant.time.plus(CLOCK_SKEW_SECONDS));
-    assert!(world.source().handle_grant(case, body).is_ok());
+    assert!(world.source().handle_grant(&world.stands(&case), case, body).is_ok());
 }
 
 #[test]
@@ -88,9 +88,12 @@ fn a_grant_that_the_authority_did_not_sign_is_refused() {
     let (stranger, _) = world.stranger(B);
     let grant = resigned(&world, &stranger, &body.grant, |_| {});
     let by_another = GrantBody { grant, ..body.clone() };
-    assert_eq!(code(world.source().handle_grant(case.clone(), by_another)), Code::SignatureInvalid);
+    assert_eq!(
+        code(world.source().handle_grant(&world.stands(&case), case.clone(), by_another)),
+        Code::SignatureInvalid
+    );
     let flipped = GrantBody { grant: forged(&body.grant), ..body };
-    assert_eq!(code(world.source().handle_grant(case, flipped)), Code::SignatureInvalid);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, flipped)), Code::SignatureInvalid);
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn an_authority_key_whose_certificate_expired_grants_nothing() {
         to: id(B),
     };
     let body = logged(&mut world, grant, LeafKind::GRANT, known.size);
-    assert_eq!(code(world.source().handle_grant(case, body)), Code::CertificateExpired);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, body)), Code::CertificateExpired);
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn an_authority_key_that_was_revoked_since_grants_nothing() {
     let (mut world, case, body, _) = altered(|_| {});
     let crl = world.network.crl(&[world.authority_serial], NOW);
     world.a.trust.renew_crl(crl);
-    assert_eq!(code(world.source().handle_grant(case, body)), Code::CertificateRevoked);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, body)), Code::CertificateRevoked);
 }
 
 #[test]
@@ -124,10 +127,13 @@ fn a_grant_that_is_not_in_the_witnessed_log_is_refused() {
     let (mut world, case, body, known) = altered(|_| {});
     let grant = body.grant.parse().unwrap().peek().clone();
     let other_kind = logged(&mut world, grant.clone(), LeafKind::PROOF, known.size);
-    assert_eq!(code(world.source().handle_grant(case.clone(), other_kind)), Code::LogEvidenceInvalid);
+    assert_eq!(
+        code(world.source().handle_grant(&world.stands(&case), case.clone(), other_kind)),
+        Code::LogEvidenceInvalid
+    );
     world.log.cosigners = 1;
     let unwitnessed = logged(&mut world, grant, LeafKind::GRANT, known.size);
-    assert_eq!(code(world.source().handle_grant(case, unwitnessed)), Code::LogEvidenceInvalid);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, unwitnessed)), Code::LogEvidenceInvalid);
 }
 
 #[test]
@@ -135,11 +141,11 @@ fn a_log_that_contradicts_what_was_seen_of_it_is_refused() {
     let (world, case, body, known) = altered(|_| {});
     let having_seen = |seen: Checkpoint| SourceCase { known: Some(seen.to_text()), ..case.clone() };
     let split = having_seen(Checkpoint { root: Digest([1; 32]), ..known.clone() });
-    assert_eq!(code(world.source().handle_grant(split, body.clone())), Code::LogInconsistent);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&split), split, body.clone())), Code::LogInconsistent);
     let shrunk = having_seen(Checkpoint { size: known.size + 5, ..known.clone() });
-    assert_eq!(code(world.source().handle_grant(shrunk, body.clone())), Code::LogInconsistent);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&shrunk), shrunk, body.clone())), Code::LogInconsistent);
     let unproven = GrantBody { consistency: Vec::new(), ..body };
-    assert_eq!(code(world.source().handle_grant(case, unproven)), Code::LogInconsistent);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&case), case, unproven)), Code::LogInconsistent);
 }
 
 #[test]
@@ -147,12 +153,18 @@ fn nothing_is_lodged_before_the_grant_nor_without_the_authoritys_lodgement_key()
     let mut world = World::new();
     let mut m = world.migrate(0, Step::Redeeming);
     let staged = world.stage(&mut m);
-    assert_eq!(code(world.source().handle_staged(m.source(), &staged)), Code::UnexpectedMessage);
+    assert_eq!(
+        code(world.source().handle_staged(&world.stands(&m.source()), m.source(), &staged)),
+        Code::UnexpectedMessage
+    );
     world.advance(&mut m, Step::Redeeming, Step::Granted);
     let staged = world.stage(&mut m);
     let crl = world.network.crl(&[], NOW);
     world.a.trust = Trust::new(id(AUTHORITY), world.network.anchor.clone(), world.log.policy(), crl);
-    assert_eq!(code(world.source().handle_staged(m.source(), &staged)), Code::LodgementInvalid);
+    assert_eq!(
+        code(world.source().handle_staged(&world.stands(&m.source()), m.source(), &staged)),
+        Code::LodgementInvalid
+    );
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn nothing_of_a_failed_attempt_counts_in_the_next() {
     assert_eq!(code(replayed), Code::AttemptInvalid, "else it would stand where the new one belongs");
     let replayed = world.authority().handle_delivery(m.authority.clone(), old.delivery.as_ref().unwrap(), &all_active);
     assert_eq!(code(replayed), Code::AttemptInvalid);
-    let replayed = world.source().handle_grant(m.source(), old.grant.clone().unwrap());
+    let replayed = world.source().handle_grant(&world.stands(&m.source()), m.source(), old.grant.clone().unwrap());
     assert_eq!(code(replayed), Code::UnexpectedMessage);
     let replayed =
         world.destination().handle_manifest(m.destination(), old.manifest.as_ref().unwrap(), &m.secret(), u64::MAX);
@@ -147,7 +147,7 @@ fn a_grant_of_the_first_attempt_does_not_serve_the_second() {
     fail_attempt(&mut world, &mut m);
     next_attempt(&mut world, &mut m);
     world.advance(&mut m, Step::Requested, Step::Redeeming);
-    assert_eq!(code(world.source().handle_grant(m.source(), old)), Code::GrantInvalid);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&m.source()), m.source(), old)), Code::GrantInvalid);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn two_patients_messages_do_not_mix() {
     let mut one = world.migrate(0, Step::Redeeming);
     let mut two = world.migrate(1, Step::Redeeming);
     world.advance(&mut two, Step::Redeeming, Step::Granted);
-    let grant = world.source().handle_grant(one.source(), two.grant.clone().unwrap());
+    let grant = world.source().handle_grant(&world.stands(&one.source()), one.source(), two.grant.clone().unwrap());
     assert_eq!(code(grant), Code::GrantInvalid);
     world.advance(&mut one, Step::Redeeming, Step::Granted);
     world.advance(&mut two, Step::Granted, Step::Lodged);

@@ -75,10 +75,10 @@ fn a_grant_that_waited_long_in_a_mailbox_is_good_and_one_older_than_the_question
     world.advance(&mut m, Step::Redeeming, Step::Granted);
     let body = m.grant.clone().unwrap();
     world.now = world.now.plus(3600);
-    assert!(world.source().handle_grant(asked.source(), body.clone()).is_ok());
+    assert!(world.source().handle_grant(&world.stands(&asked.source()), asked.source(), body.clone()).is_ok());
     let mut later = asked.source();
     later.redeemed_at = Timestamp(NOW.0 + CLOCK_SKEW_SECONDS + 1);
-    assert_eq!(code(world.source().handle_grant(later, body)), Code::ClockSkew);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&later), later, body)), Code::ClockSkew);
 }
 
 // The size of an inner receipt.
@@ -216,7 +216,7 @@ fn wrong_key(world: &mut World) -> DestinationCase {
     let mut m = world.migrate(0, Step::Granted);
     let mut staged = world.stage(&mut m);
     staged.key = RecordKey::from_bytes([0x66; 32]);
-    let (case, effects) = world.source().handle_staged(m.source(), &staged).unwrap();
+    let (case, effects) = world.source().handle_staged(&world.stands(&m.source()), m.source(), &staged).unwrap();
     m.source = Some(case);
     m.manifest = Some(posted(&effects, Kind::Manifest).open(Kind::Manifest, "manifest").unwrap());
     m.lodgement = Some(posted(&effects, Kind::KeyLodgement).open(Kind::KeyLodgement, "lodgement").unwrap());
@@ -485,8 +485,11 @@ fn an_authority_key_that_was_revoked_since_its_statement_says_nothing_more() {
     world.advance(&mut m, Step::Redeeming, Step::Granted);
     world.a.trust.renew_crl(world.network.crl(&[serial], NOW));
     let body = m.grant.clone().unwrap();
-    assert_eq!(code(world.source().handle_grant(before.clone(), body.clone())), Code::CertificateRevoked);
+    assert_eq!(
+        code(world.source().handle_grant(&world.stands(&before), before.clone(), body.clone())),
+        Code::CertificateRevoked
+    );
     world.a.trust.renew_crl(world.network.crl(&[], NOW));
     world.now = NOW.plus(8 * DAY);
-    assert_eq!(code(world.source().handle_grant(before, body)), Code::CrlStale);
+    assert_eq!(code(world.source().handle_grant(&world.stands(&before), before, body)), Code::CrlStale);
 }

@@ -7,9 +7,10 @@ use waybill_protocol::ids::{ProofId, Timestamp};
 use waybill_protocol::log::LeafKind;
 use waybill_protocol::messages::{Chain, Limits, TransferBody};
 use waybill_protocol::migration::{Effect, SourceState};
+use waybill_protocol::registrar::{LocalPatient, Registered};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::{Signed, SignedBytes};
-use waybill_protocol::source::{IdentityVerdict, Received};
+use waybill_protocol::source::{ConsentStands, IdentityVerdict, Received, SourceCase};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_record::hides::Hides;
 
@@ -331,10 +332,36 @@ fn a_doubt_waits_for_a_person_before_the_authority_is_asked() {
     let (case, effects) = world.source().open_case(checked, None, REVIEW_SECONDS);
     assert_eq!((case.state, case.code), (SourceState::AwaitingReview, Some(Code::IdentityDoubt)));
     assert!(recipients(&effects, Kind::Redeem).is_empty(), "nothing is redeemed before a person has looked");
-    let (approved, effects) = world.source().approve_review(case, None).unwrap();
+    let (approved, effects) = world.source().approve_review(&world.stands(&case), case, None).unwrap();
     assert_eq!((approved.state, approved.code), (SourceState::Redeeming, None));
     posted(&effects, Kind::Redeem);
-    assert_eq!(code(world.source().approve_review(approved, None)), Code::UnexpectedMessage);
+    assert_eq!(code(world.source().approve_review(&world.stands(&approved), approved, None)), Code::UnexpectedMessage);
+}
+
+/// Between consent and release lie days. Each step that brings the record closer to leaving looks at the key again.
+#[test]
+fn a_key_that_was_withdrawn_meanwhile_releases_nothing() {
+    let mut world = World::new();
+    let case = world.migrate(0, Step::Redeeming).source();
+    let none: &[Registered] = &[];
+    let other = Registered { keys: world.b.registered.keys.clone(), ..world.a.registered.clone() };
+    let elsewhere = Registered { local: LocalPatient("somebody-else".into()), ..world.a.registered.clone() };
+    for registered in [none, &[other], &[elsewhere]] {
+        assert_eq!(code(ConsentStands::verify(&case, registered)), Code::ConsentSignatureInvalid);
+    }
+    let mut expired = world.a.registered.clone();
+    expired.keys[0].expires = Timestamp(0);
+    assert!(ConsentStands::verify(&case, &[expired]).is_ok(), "what it decided it decided in time");
+    // What was found of one case says nothing of another.
+    let granted = world.migrate(1, Step::Granted);
+    let stands = world.stands(&granted.source());
+    let waiting = SourceCase { state: SourceState::AwaitingReview, ..case.clone() };
+    assert_eq!(code(world.source().approve_review(&stands, waiting, None)), Code::ConsentSignatureInvalid);
+    let grant = granted.grant.clone().unwrap();
+    assert_eq!(code(world.source().handle_grant(&stands, case.clone(), grant)), Code::ConsentSignatureInvalid);
+    let staged = world.stage(&mut granted.clone());
+    let stands = world.stands(&case);
+    assert_eq!(code(world.source().handle_staged(&stands, granted.source(), &staged)), Code::ConsentSignatureInvalid);
 }
 
 #[test]
@@ -367,7 +394,7 @@ fn a_review_has_a_deadline_that_never_lies_past_the_proofs_end() {
     world.now = NOW.plus(60);
     assert!(world.source().handle_overdue(case.clone()).is_none(), "still in time");
     world.now = NOW.plus(61);
-    let (approved, effects) = world.source().approve_review(case.clone(), None).unwrap();
+    let (approved, effects) = world.source().approve_review(&world.stands(&case), case.clone(), None).unwrap();
     assert!(effects.contains(&Effect::Deadline(case.expires.plus(1))), "from now on the proof's end counts");
     assert!(world.source().handle_overdue(approved).is_none(), "a person has looked");
     let (refused, effects) = world.source().handle_overdue(case).unwrap();

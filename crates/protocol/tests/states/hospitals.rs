@@ -10,7 +10,7 @@ use waybill_protocol::migration::{DestinationState, Effect, Post, Recipient, Sou
 use waybill_protocol::registrar::{ConsentKey, HospitalIdentity, Registered};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::signed::{Signed, SignedBytes};
-use waybill_protocol::source::{Admission, Granted, Received, SourceCase, admit};
+use waybill_protocol::source::{Admission, ConsentStands, Granted, Received, SourceCase, admit};
 use waybill_protocol::trust::Ctx;
 use waybill_protocol::wire::{Kind, Parcel};
 
@@ -123,13 +123,15 @@ pub fn source_takes(bench: &Bench, around: Around, side: &SourceSide<'_>, letter
 
 fn granted(bench: &Bench, around: Around, side: &SourceSide<'_>, body: &GrantBody) -> Option<Outcome> {
     let mut case = side.case?.clone();
+    let stands = stands(bench, around, &case)?;
     let own = (case.session, case.nonce, case.attempt);
     if around.is(Twin::GrantOfAnotherSession) {
         let said = message(&body.grant);
         (case.session, case.nonce, case.attempt) = (said.session, said.nonce, said.attempt);
     }
     let backend = bench.backend("grant", short(&case.session.0), side.life);
-    let (_, seen, (mut case, asked)) = bench.source(around.late, &backend).handle_grant(case, body.clone()).ok()?;
+    let (_, seen, (mut case, asked)) =
+        bench.source(around.late, &backend).handle_grant(&stands, case, body.clone()).ok()?;
     (case.session, case.nonce, case.attempt) = own;
     let newest = seen.checkpoint();
     let mut outcome = of_source((case, asked));
@@ -172,6 +174,14 @@ fn requested(bench: &Bench, around: Around, side: &SourceSide<'_>, letter: &Lett
     }
 }
 
+/// Nobody withdraws a key here: whoever was believed when the case was opened still is.
+fn stands(bench: &Bench, around: Around, case: &SourceCase) -> Option<ConsentStands> {
+    let world = bench.world(around.late);
+    let known = &world.a.registered;
+    let registered = if around.is(Twin::ForgerRegistered) { with_forger(known, world) } else { known.clone() };
+    ConsentStands::verify(case, &[registered]).ok()
+}
+
 fn with_forger(known: &Registered, world: &crate::common::World) -> Registered {
     let mut registered = known.clone();
     let forged = ConsentKey { key: forger(world).public().clone(), ..registered.keys[0].clone() };
@@ -195,7 +205,9 @@ pub fn source_does(bench: &Bench, around: Around, side: &SourceSide<'_>, step: S
             }
             let consented = short(&case.request.consent.digest()) == bench.consent;
             let marks = (!consented).then_some(Mark::Unconsented).into_iter().collect();
-            role.handle_staged(case, &stage.staged).ok().map(|made| Outcome { marks, ..of_source(made) })
+            role.handle_staged(&stands(bench, around, &case)?, case, &stage.staged)
+                .ok()
+                .map(|made| Outcome { marks, ..of_source(made) })
         }
         Step::Stop => match case.state {
             SourceState::AwaitingReview | SourceState::Redeeming | SourceState::Granted => {
@@ -212,7 +224,8 @@ pub fn source_does(bench: &Bench, around: Around, side: &SourceSide<'_>, step: S
             SourceState::Refused | SourceState::Closed => None,
         },
         Step::Approve => {
-            let made = role.approve_review(case, Some(&Bench::checkpoint(side.known))).ok()?;
+            let made =
+                role.approve_review(&stands(bench, around, &case)?, case, Some(&Bench::checkpoint(side.known))).ok()?;
             Some(Outcome { approved: true, ..of_source(made) })
         }
         Step::Wake => {

@@ -213,6 +213,7 @@ impl AuthorityServer {
             store: engine.party.store.clone(),
             objects: engine.party.objects.clone(),
             client,
+            book: None,
             backend: engine.party.backend.clone(),
             clock: engine.party.clock.clone(),
             options: SenderOptions::default(),

@@ -1,4 +1,7 @@
 //! Where others' mailboxes are: the authority's registry, asked over TLS and remembered for a while.
+//!
+//! What the hospital decides is committed with the *names* of those who must hear of it ([`Names`]); the sender looks their mailboxes
+//! up when it sends. So nothing that staff or a handler decides fails because the authority cannot be reached.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,6 +16,7 @@ use waybill_protocol::migration::Recipient;
 use crate::authority::http::{About, DirectoryEntry};
 use crate::clock::Clock;
 use crate::net::client::{ClientError, Exchange, HttpClient};
+use crate::outbox::name_of;
 use crate::party::{AddressBook, ServiceError};
 
 /// How long an answer is remembered. Units: milliseconds.
@@ -26,18 +30,16 @@ pub struct Directory {
     http: HttpClient,
     url: String,
     clock: std::sync::Arc<dyn Clock>,
-    relays: Vec<String>,
     authority: tokio::sync::OnceCell<String>,
     known: Mutex<BTreeMap<HospitalId, (String, u64)>>,
 }
 
 impl Directory {
-    /// The registry of the authority at `url` (`https://host[:port]`); patients are answered below `relays` only.
+    /// The registry of the authority at `url` (`https://host[:port]`).
     #[must_use]
-    pub fn new(http: HttpClient, url: &str, clock: std::sync::Arc<dyn Clock>, relays: Vec<String>) -> Self {
+    pub fn new(http: HttpClient, url: &str, clock: std::sync::Arc<dyn Clock>) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        let relays = crate::party::below(relays);
-        Self { http, url, clock, relays, authority: tokio::sync::OnceCell::new(), known: Mutex::default() }
+        Self { http, url, clock, authority: tokio::sync::OnceCell::new(), known: Mutex::default() }
     }
 
     /// Fetches a public page of the authority.
@@ -62,7 +64,8 @@ impl Directory {
 
     async fn hospital(&self, id: &HospitalId) -> Result<Option<String>, ServiceError> {
         let now = self.clock.now_ms();
-        if let Some((mailbox, until)) = self.known.lock().expect("nobody panics while holding the directory").get(id)
+        let known = self.known.lock().expect("nobody panics while holding the directory").get(id).cloned();
+        if let Some((mailbox, until)) = &known
             && *until > now
         {
             return Ok(Some(mailbox.clone()));
@@ -70,6 +73,11 @@ impl Directory {
         let body = match self.fetch(&format!("/directory/{id}"), 64 * 1024).await {
             Ok(body) => body,
             Err(error) if error.status().is_some_and(|s| s.as_u16() == 404) => return Ok(None),
+            // What is under way goes on where it went, while the registry cannot be asked.
+            Err(error) if known.is_some() => {
+                tracing::debug!(%error, "the registry cannot be asked; the address it gave last is used");
+                return Ok(known.map(|(mailbox, _)| mailbox));
+            }
             Err(error) => return Err(ServiceError::unavailable("the authority's registry", error)),
         };
         let entry: DirectoryEntry =
@@ -89,7 +97,28 @@ impl AddressBook for Directory {
         match to {
             Recipient::Authority => self.authority().await.map(Some),
             Recipient::Hospital(id) => self.hospital(id).await,
-            Recipient::Mailbox(url) => Ok(self.relays.iter().any(|relay| url.starts_with(relay)).then(|| url.clone())),
+            Recipient::Mailbox(_) => Ok(None),
         }
+    }
+}
+
+/// Names instead of addresses, for what goes to parties of the registry. Security: patients are answered below these relays only.
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// Patients are answered below `relays`.
+    #[must_use]
+    pub fn new(relays: Vec<String>) -> Self {
+        Self(crate::party::below(relays))
+    }
+}
+
+#[async_trait]
+impl AddressBook for Names {
+    async fn mailbox(&self, to: &Recipient) -> Result<Option<String>, ServiceError> {
+        Ok(match to {
+            Recipient::Mailbox(url) => self.0.iter().any(|relay| url.starts_with(relay)).then(|| url.clone()),
+            party => name_of(party),
+        })
     }
 }

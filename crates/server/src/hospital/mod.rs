@@ -53,7 +53,7 @@ use crate::shell::{StartError, health};
 
 use admin::Admin;
 use backup::Copier;
-use directory::Directory;
+use directory::{Directory, Names};
 use engine::Engine;
 use identities::Identities;
 use onetime::OneTimeKeys;
@@ -235,8 +235,7 @@ impl HospitalServer {
         };
         let tls = ClientTls::load(tls)?;
         let http = HttpClient::new(tls.clone(), ClientOptions::default());
-        let directory =
-            Arc::new(Directory::new(http.clone(), &config.authority.url, clock.clone(), table.relays.clone()));
+        let directory = Arc::new(Directory::new(http.clone(), &config.authority.url, clock.clone()));
         let fetch = |path: &'static str| {
             let directory = directory.clone();
             async move {
@@ -280,7 +279,7 @@ impl HospitalServer {
             review_seconds: table.review_days.saturating_mul(86_400),
             shelf,
             one_time,
-            book: directory.clone(),
+            book: Arc::new(Names::new(table.relays.clone())),
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
         };
@@ -343,6 +342,7 @@ impl HospitalServer {
             store: engine.party.store.clone(),
             objects: engine.party.objects.clone(),
             client,
+            book: Some(directory.clone()),
             backend: engine.party.backend.clone(),
             clock: engine.party.clock.clone(),
             options: SenderOptions::default(),
@@ -374,9 +374,12 @@ fn open_to_staff(socket: &AdminSocket, config: &HospitalConfig) -> Result<Staff,
     Ok(staff)
 }
 
-/// Notes how far the database is, and forgets what nobody completed.
+/// Notes how far the database is, stops what withdrawn keys decided, and forgets what nobody completed.
 async fn keep_house(engine: Engine, shutdown: CancellationToken) {
     loop {
+        if let Err(error) = engine.work_off_withdrawals().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cases of withdrawn keys wait to be stopped");
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(HOUSE_INTERVAL) => {}

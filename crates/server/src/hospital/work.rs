@@ -23,7 +23,7 @@ use waybill_protocol::source::{Granted, SourceCase};
 use waybill_store::{Area, Expect, Key, Op, OutboxItem, Space};
 
 use super::audit::{Actor, event};
-use super::engine::{Engine, of_destination, of_source, once};
+use super::engine::{Engine, arrived_op, of_destination, of_source, once};
 use super::fhir;
 use crate::mailbox::{Inbox, InboxError};
 use crate::party::effects::PATIENCE_MS;
@@ -210,11 +210,15 @@ impl Worker {
     }
 
     /// Source: freeze, stage, sign the manifest, lodge the key; then the chunks go out.
-    async fn export(&self, id: ProofId) -> Result<(), ServiceError> {
+    pub(super) async fn export(&self, id: ProofId) -> Result<(), ServiceError> {
         let engine = &self.engine;
         let Some((case, _)) = engine.source_case(&id).await? else { return Ok(()) };
         // The right to read the record: only a case that the authority granted has it.
         let Some(granted) = Granted::resume(&case) else { return Ok(()) };
+        match engine.consent_stands(&case).await {
+            Err(ServiceError::Rejected(_)) => return engine.stop_unconsented(&id).await,
+            other => drop(other?),
+        }
         self.stages.set(id, "freezing", Progress::default());
         let staged = match self.stage(&granted, &case).await {
             Err(error) if matches!(error, ShelfError::NoSuchPatient | ShelfError::TooLarge { .. }) => {
@@ -232,9 +236,14 @@ impl Worker {
             if now.state != SourceState::Granted || now.session != case.session {
                 return Ok(());
             }
-            let (case, effects) = engine.as_source("Manifest", now.own, |s| s.handle_staged(now, &staged))?;
+            let (stands, required) = match engine.consent_stands(&now).await {
+                Err(ServiceError::Rejected(_)) => return engine.stop_unconsented(&id).await,
+                other => other?,
+            };
+            let (case, effects) = engine.as_source("Manifest", now.own, |s| s.handle_staged(&stands, now, &staged))?;
             let blobs = blob_items(engine, &case).await?;
             let mut ops = self.split(blobs).await?;
+            ops.extend(required);
             // This is the disclosure: from here on the record is on its way.
             let (count, bytes) = (staged.inventory.iter().map(|t| t.count).sum::<u64>(), staged.stream_bytes);
             let row = of_source(&case, Actor::System, event::RECORD_SENT);
@@ -441,6 +450,7 @@ impl Worker {
             let own = &engine.identities.current().id;
             let made = fhir::made_for(own, case, manifest, detail, engine.party.ctx().now);
             ops.extend(engine.shelf.made_here(own, &case.local, &case.session, made)?);
+            ops.push(arrived_op(&case.proof));
         }
         Ok(ops)
     }

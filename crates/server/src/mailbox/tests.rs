@@ -421,6 +421,7 @@ fn sender(host: &Host, store: &Arc<MemoryStore>, objects: &Arc<MemoryObjects>, o
         store: store.clone(),
         objects: objects.clone(),
         client: host.client(),
+        book: None,
         backend: Arc::new(Native),
         clock: host.clock.clone(),
         options,
@@ -500,6 +501,47 @@ async fn sender_resends_what_is_delivered_but_not_settled() {
     assert_eq!(bodies(&again), [b"ask".as_slice()]);
     store.commit(Batch::new("test").with(Op::Settle { reply_key: b"reply".to_vec() })).await.unwrap();
     assert_eq!(store.outbox_count().await.unwrap(), 0);
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+/// A registry that answers from the second question on.
+struct Registry(std::sync::atomic::AtomicU64, String);
+
+#[async_trait::async_trait]
+impl crate::party::AddressBook for Registry {
+    async fn mailbox(
+        &self,
+        to: &waybill_protocol::migration::Recipient,
+    ) -> Result<Option<String>, crate::party::ServiceError> {
+        assert_eq!(*to, waybill_protocol::migration::Recipient::Authority);
+        if self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            let down = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            return Err(crate::party::ServiceError::unavailable("the authority", down));
+        }
+        Ok(Some(self.1.clone()))
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_names_its_receiver_waits_until_the_registry_answers() {
+    let host = Host::start().await;
+    let (_, url, session) = host.owner().await;
+    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
+    let registry = Arc::new(Registry(std::sync::atomic::AtomicU64::new(0), url.to_string()));
+    let plain = Arc::into_inner(sender(&host, &store, &objects, SenderOptions::default())).unwrap();
+    let sender = Arc::new(Sender { book: Some(registry), ..plain });
+    enqueue(&store, [OutboxItem { to: "authority".to_owned(), ..item(&url, "decided") }]).await;
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(sender.run(shutdown.clone()));
+    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.outbox_count().await.unwrap(), 1, "what was decided stays, though nobody says where to send it");
+    host.clock.advance_ms(60_000);
+    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
+    let letters = host.client().messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(bodies(&letters), [b"decided".as_slice()]);
     shutdown.cancel();
     task.await.unwrap();
 }

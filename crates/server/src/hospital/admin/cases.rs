@@ -1,17 +1,16 @@
-//! The queue of cases, one case, and what staff decides about it.
+//! The queue of cases, and one case with what belongs to it.
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use waybill_crypto::keys::Digest;
 use waybill_protocol::destination::DestinationCase;
 use waybill_protocol::evidence::{Evidence, Signer};
 use waybill_protocol::ids::{HospitalId, ProofId};
 use waybill_protocol::messages::{Manifest, ReceiptDetail, ReceiptOpening, StatementBody, TypeCount};
-use waybill_protocol::policy::Action;
+use waybill_protocol::policy::{Action, Decision, decide_case};
 use waybill_protocol::registrar::LocalPatient;
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::SignedBytes;
@@ -19,16 +18,18 @@ use waybill_protocol::source::SourceCase;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
 use waybill_record::identity::Demographics;
 use waybill_record::loss::LossReport;
-use waybill_store::{Key, MAX_PAGE, Space};
 
-use super::{Admin, Because, Shared, service, shelf};
+use super::{Admin, Shared, service, shelf};
 use crate::hospital::audit::AuditRow;
-use crate::hospital::engine::QueueEntry;
+use crate::hospital::engine::{Listed, Place, QueueEntry, is_filed};
 use crate::hospital::staff::Member;
 use crate::problem::Problem;
 
+/// Most cases of one page.
+const PAGE: usize = 500;
+
 /// Who asks, as the guard admitted them.
-type Who = Extension<Member>;
+pub(super) type Who = Extension<Member>;
 
 /// A case's id in a path; another text looks like a case that is not there.
 pub(super) fn proof_id(text: &str) -> Result<ProofId, Problem> {
@@ -36,18 +37,31 @@ pub(super) fn proof_id(text: &str) -> Result<ProofId, Problem> {
 }
 
 /// A case, whichever side of it we are.
-enum Case {
+pub(super) enum Case {
     Source(Box<SourceCase>),
     Destination(Box<DestinationCase>),
 }
 
 impl Case {
-    async fn find(admin: &Admin, id: &ProofId) -> Result<Self, Problem> {
+    pub(super) async fn find(admin: &Admin, id: &ProofId) -> Result<Self, Problem> {
         if let Some((case, _)) = admin.engine.source_case(id).await.map_err(|e| service(&e))? {
             return Ok(Self::Source(Box::new(case)));
         }
         let case = admin.engine.destination_case(id).await.map_err(|e| service(&e))?;
         case.map(|(case, _)| Self::Destination(Box::new(case))).ok_or_else(Problem::not_found)
+    }
+
+    /// The stable word of its state, and how the authority says it ended.
+    pub(super) fn state(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Source(case) => (case.state.as_str(), case.statement.as_ref().and_then(ended)),
+            Self::Destination(case) => (case.state.as_str(), case.statement.as_ref().and_then(ended)),
+        }
+    }
+
+    /// Whether a member of staff who may see cases sees this one.
+    fn shown_to(&self, member: &Member) -> Decision {
+        decide_case(member.role, matches!(self, Self::Destination(case) if is_filed(case)))
     }
 
     fn local(&self) -> &LocalPatient {
@@ -64,7 +78,7 @@ impl Case {
         }
     }
 
-    async fn queue(&self, admin: &Admin) -> Result<QueueEntry, Problem> {
+    pub(super) async fn queue(&self, admin: &Admin) -> Result<QueueEntry, Problem> {
         match self {
             Self::Source(case) => Ok(admin.engine.queue_of_source(case)),
             Self::Destination(case) => admin.engine.queue_of_destination(case).await.map_err(|e| service(&e)),
@@ -106,29 +120,45 @@ fn ended(body: &StatementBody) -> Option<&'static str> {
     body.statement.parse().ok().map(|statement| statement.peek().state.as_str())
 }
 
-/// The work queue: what must be done first comes first.
-pub(super) async fn list(State(admin): Shared, Extension(member): Who) -> Result<Json<Value>, Problem> {
+/// Which page of which list.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    #[serde(default)]
+    open: bool,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The cases, a page at a time: each line says where it is in the queue, and its place is where the next page begins.
+pub(super) async fn list(
+    State(admin): Shared,
+    Extension(member): Who,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
     let action = Action::ReadCase;
     admin.look(&member, action, "", AuditRow::new((&member).into(), action.as_str())).await?;
-    let (mut list, mut after) = (Vec::new(), None);
-    loop {
-        let page = admin.engine.party.store.keys(Space::Case, &Key::empty(), after.as_ref(), MAX_PAGE).await;
-        let page = page.map_err(|e| service(&e.into()))?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.clone());
-        for key in page {
-            let mut reader = key.read();
-            let (Ok(_), Ok(id)) = (reader.text(), reader.fixed::<32>()) else { continue };
-            let id = ProofId(Digest(id));
+    let place = |text: &String| Place::parse(text).ok_or_else(|| Problem::malformed("`after` is a place of a list"));
+    let mut after = page.after.as_ref().map(place).transpose()?;
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let listed = if page.open { Listed::Open } else { Listed::All };
+    let mut lines = Vec::new();
+    // What somebody may not see leaves no gap, so that only the end of the list is an empty page.
+    while lines.len() < limit {
+        let found = admin.engine.cases(listed, after, limit - lines.len()).await.map_err(|e| service(&e))?;
+        let Some(last) = found.last() else { break };
+        after = Some(*last);
+        for place in found {
+            let id = place.proof();
             let case = Case::find(&admin, &id).await?;
-            let queue = case.queue(&admin).await?;
-            let mut line = summary(&case, &queue);
-            line["proof"] = json!(id.to_string());
-            list.push((queue.queue, queue.due, line));
+            if case.shown_to(&member).allowed {
+                let mut line = summary(&case, &case.queue(&admin).await?);
+                line["proof"] = json!(id.to_string());
+                line["place"] = json!(place.to_text());
+                lines.push(line);
+            }
         }
     }
-    list.sort_by_key(|(queue, due, _)| (*queue, due.map_or(u64::MAX, |due| due.0)));
-    Ok(Json(list.into_iter().map(|(_, _, line)| line).collect()))
+    Ok(Json(lines.into()))
 }
 
 pub(super) async fn case(
@@ -138,6 +168,12 @@ pub(super) async fn case(
 ) -> Result<Json<Value>, Problem> {
     let id = proof_id(&proof)?;
     let case = Case::find(&admin, &id).await?;
+    let shown = case.shown_to(&member);
+    if !shown.allowed {
+        let row = case.row(&member, Action::ReadCase, id).with_note(shown.reason);
+        admin.engine.note(AuditRow { outcome: "denied".to_owned(), ..row }).await.map_err(|e| service(&e))?;
+        return Err(Problem::not_found());
+    }
     admin.look(&member, Action::ReadCase, &proof, case.row(&member, Action::ReadCase, id)).await?;
     let mut answer = summary(&case, &case.queue(&admin).await?);
     let (manifest, receipt) = match &case {
@@ -222,46 +258,6 @@ fn person(person: &Demographics) -> Value {
         "sex": person.sex,
         "identifiers": identifiers.collect::<Vec<_>>(),
     })
-}
-
-pub(super) async fn approve(
-    State(admin): Shared,
-    Extension(member): Who,
-    Path(proof): Path<String>,
-) -> Result<StatusCode, Problem> {
-    admin.engine.approve(&member, &proof_id(&proof)?).await.map_err(|e| service(&e))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) async fn refuse(
-    State(admin): Shared,
-    Extension(member): Who,
-    Path(proof): Path<String>,
-    body: Bytes,
-) -> Result<StatusCode, Problem> {
-    let because = Because::read(&body)?;
-    admin.engine.refuse(&member, &proof_id(&proof)?, &because.reason).await.map_err(|e| service(&e))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) async fn abort(
-    State(admin): Shared,
-    Extension(member): Who,
-    Path(proof): Path<String>,
-    body: Bytes,
-) -> Result<StatusCode, Problem> {
-    let because = Because::read(&body)?;
-    admin.engine.abort(&member, &proof_id(&proof)?, &because.reason).await.map_err(|e| service(&e))?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) async fn resend(
-    State(admin): Shared,
-    Extension(member): Who,
-    Path(proof): Path<String>,
-) -> Result<StatusCode, Problem> {
-    admin.engine.resend(&member, &proof_id(&proof)?).await.map_err(|e| service(&e))?;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn evidence(

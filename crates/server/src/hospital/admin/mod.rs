@@ -5,6 +5,7 @@
 
 mod access;
 mod cases;
+mod decisions;
 mod patients;
 mod quarantine;
 mod records;
@@ -85,10 +86,11 @@ fn routes() -> Vec<Route> {
         reads("/cases", ReadCase, get(cases::list)),
         reads("/cases/{proof}", ReadCase, get(cases::case)),
         reads("/cases/{proof}/identity", ReviewIdentity, get(cases::identity)),
-        does("/cases/{proof}/approve", ReviewIdentity, post(cases::approve)),
-        does("/cases/{proof}/refuse", ReviewIdentity, post(cases::refuse)),
-        does("/cases/{proof}/abort", AbortCase, post(cases::abort)),
-        does("/cases/{proof}/resend", ResendCase, post(cases::resend)),
+        does("/cases/{proof}/approve", ReviewIdentity, post(decisions::approve)),
+        does("/cases/{proof}/refuse", ReviewIdentity, post(decisions::refuse)),
+        does("/cases/{proof}/abort", AbortCase, post(decisions::abort)),
+        does("/cases/{proof}/resend", ResendCase, post(decisions::resend)),
+        does("/cases/{proof}/reconcile", ReconcileCase, post(decisions::reconcile)),
         reads("/cases/{proof}/evidence", ReadEvidence, get(cases::evidence)),
         reads("/cases/{proof}/loss", ReadLoss, get(cases::loss)),
         reads("/quarantine", ReadQuarantine, get(quarantine::list)),

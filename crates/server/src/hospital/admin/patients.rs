@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use waybill_crypto::keys::{Digest, KeyId};
-use waybill_protocol::ids::{HospitalId, Nonce, Timestamp};
+use waybill_protocol::ids::{HospitalId, Nonce, ProofId, Timestamp};
 use waybill_protocol::messages::{Limits, Relation};
 use waybill_protocol::patient::Enrolment;
 use waybill_protocol::policy::Action;
@@ -17,9 +17,10 @@ use waybill_record::scope::Scope;
 
 use super::{Admin, Shared, read_json, service, shelf};
 use crate::hospital::audit::AuditRow;
-use crate::hospital::engine::{Attested, CodeWish, KeyView};
+use crate::hospital::engine::{CodeWish, Countersigned, KeyView};
 use crate::hospital::staff::Member;
 use crate::problem::Problem;
+use crate::shelf::ShelfError;
 
 /// Most destinations that limits may name: what a registration's answer carries.
 const MAX_DESTINATIONS: usize = 64;
@@ -76,7 +77,7 @@ fn oneself() -> String {
 }
 
 impl CodeRequest {
-    fn wish(&self, now: Timestamp) -> Result<CodeWish, Problem> {
+    fn wish(&self) -> Result<CodeWish, Problem> {
         let relation = match self.relation.as_str() {
             "self" => Relation::OneSelf,
             "guardian" => Relation::Guardian,
@@ -93,15 +94,19 @@ impl CodeRequest {
             return Err(Problem::malformed("too many destinations"));
         }
         let destinations: Result<Vec<HospitalId>, _> = self.destinations.iter().map(|d| HospitalId::parse(d)).collect();
-        let destinations = destinations.map_err(|_| Problem::malformed("a destination is not a hospital id"))?;
-        let key_expires = self.key_days.map_or(Timestamp(u64::MAX), |days| now.plus(days.saturating_mul(86_400)));
+        let mut destinations = destinations.map_err(|_| Problem::malformed("a destination is not a hospital id"))?;
+        // A set: the order in which somebody names them says nothing.
+        destinations.sort();
+        destinations.dedup();
         let limits = Limits { scope, destinations };
-        Ok(CodeWish { local: LocalPatient(self.local.clone()), relation, limits, key_expires })
+        Ok(CodeWish { local: LocalPatient(self.local.clone()), relation, limits, key_days: self.key_days })
     }
-}
 
-fn form(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|_| Problem::malformed("the form is named by its SHA-256, 64 hex digits"))
+    /// SHA-256 of the signed form.
+    fn form(&self) -> Result<Digest, Problem> {
+        let text = self.form.as_deref().unwrap_or_default();
+        text.parse().map_err(|_| Problem::malformed("the form is named by its SHA-256, 64 hex digits"))
+    }
 }
 
 fn enrolment(admin: &Admin, code: Nonce, expires: Timestamp) -> Value {
@@ -118,7 +123,7 @@ pub(super) async fn enrolment_code(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let asked: CodeRequest = read_json(&body, "expected local, relation and limits")?;
-    let wish = asked.wish(admin.engine.party.ctx().now)?;
+    let wish = asked.wish()?;
     if wish.relation == Relation::RegistrarAttested {
         return Err(Problem::new(StatusCode::CONFLICT, "two-staff-needed", "this takes two members of staff")
             .with_detail("attest the signed form first; another member of staff countersigns and is given the code"));
@@ -134,36 +139,45 @@ pub(super) async fn attest(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let asked: CodeRequest = read_json(&body, "expected local, relation, form and limits")?;
-    let wish = asked.wish(admin.engine.party.ctx().now)?;
-    let form = form(asked.form.as_deref().unwrap_or_default())?;
-    attested(&admin, admin.engine.attest(&member, wish, form).await.map_err(|e| service(&e))?)
+    let wish = asked.wish()?;
+    let number = admin.engine.attest(&member, wish, asked.form()?).await.map_err(|e| service(&e))?;
+    Ok(Json(json!({"attestation": hex::encode(number.0)})))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Countersign {
-    form: String,
-}
-
-/// The second one does, and is given the code.
+/// The second one does, saying the same for itself, and is given the code with what was attested.
 pub(super) async fn countersign(
     State(admin): Shared,
     Extension(member): Extension<Member>,
     Path(number): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let asked: Countersign = read_json(&body, "expected the form's SHA-256")?;
+    let asked: CodeRequest =
+        read_json(&body, "expected what the first one attested: local, relation, form and limits")?;
+    let (wish, form) = (asked.wish()?, asked.form()?);
     let number = hex::decode(number).ok().and_then(|bytes| bytes.try_into().ok()).map(Nonce);
     let number = number.ok_or_else(Problem::not_found)?;
-    let outcome = admin.engine.countersign(&member, &number, form(&asked.form)?).await.map_err(|e| service(&e))?;
-    attested(&admin, outcome)
-}
-
-fn attested(admin: &Admin, outcome: Attested) -> Result<Json<Value>, Problem> {
-    Ok(Json(match outcome {
-        Attested::Half(number) => json!({"attestation": hex::encode(number.0)}),
-        Attested::Whole(code, expires) => enrolment(admin, code, expires),
-    }))
+    let outcome = admin.engine.countersign(&member, &number, wish.clone(), form).await.map_err(|e| service(&e))?;
+    match outcome {
+        Countersigned::Differs(members) => {
+            let title = "the first member of staff attested something else";
+            let differs = format!("it differs in: {}; ask them what the patient signed", members.join(", "));
+            Err(Problem::new(StatusCode::CONFLICT, "attestation-differs", title).with_detail(differs))
+        }
+        Countersigned::Whole { code, expires, first } => {
+            let mut answer = enrolment(&admin, code, expires);
+            answer["attested"] = json!({
+                "patient": wish.local.0,
+                "relation": relation_word(wish.relation),
+                "scope": wish.limits.scope.to_string(),
+                "destinations": wish.limits.destinations.iter().map(HospitalId::as_str).collect::<Vec<_>>(),
+                "key_days": wish.key_days,
+                "form": form.to_string(),
+                "first": first,
+                "second": member.user,
+            });
+            Ok(Json(answer))
+        }
+    }
 }
 
 /// The keys that speak for a patient.
@@ -175,22 +189,34 @@ pub(super) async fn keys(
     let patient = LocalPatient(local);
     let row = AuditRow::new((&member).into(), Action::ReadKeys.as_str()).of(&patient);
     admin.engine.note(row).await.map_err(|e| service(&e))?;
+    held(&admin, &patient).await?;
     let keys = admin.engine.keys_of(&patient).await.map_err(|e| service(&e))?;
     Ok(Json(keys.iter().map(key_view).collect()))
 }
 
-fn key_view(view: &KeyView) -> Value {
-    let key = &view.key;
-    let relation = match key.relation {
+/// A patient whom nobody knows here is told apart from one without keys.
+async fn held(admin: &Admin, patient: &LocalPatient) -> Result<(), Problem> {
+    match admin.engine.shelf.demographics(patient).await {
+        Err(ShelfError::NoSuchPatient) => Err(Problem::not_found().with_detail("no such patient is held here")),
+        other => other.map(drop).map_err(|e| shelf(&e)),
+    }
+}
+
+fn relation_word(relation: Relation) -> &'static str {
+    match relation {
         Relation::OneSelf => "self",
         Relation::Guardian => "guardian",
         Relation::Deputy => "deputy",
         Relation::Executor => "executor",
         Relation::RegistrarAttested => "registrar-attested",
-    };
+    }
+}
+
+fn key_view(view: &KeyView) -> Value {
+    let key = &view.key;
     json!({
         "key": hex::encode(view.id.0),
-        "relation": relation,
+        "relation": relation_word(key.relation),
         "expires": key.expires.0,
         "scope": key.limits.scope.to_string(),
         "destinations": key.limits.destinations.iter().map(HospitalId::as_str).collect::<Vec<_>>(),
@@ -224,12 +250,16 @@ pub(super) async fn withdraw_keys(
     };
     let patient = LocalPatient(local);
     let outcome = admin.engine.withdraw_keys(&member, &patient, only, &asked.reason).await;
-    let (keys, cases) = outcome.map_err(|e| service(&e))?;
-    if keys == 0 {
-        return Err(Problem::not_found());
+    let done = outcome.map_err(|e| service(&e))?;
+    if done.keys + done.before == 0 {
+        return Err(Problem::not_found().with_detail("no such key speaks for this patient, and none was withdrawn"));
     }
+    let named = |cases: &[ProofId]| cases.iter().map(ToString::to_string).collect::<Vec<_>>();
     Ok(Json(json!({
-        "withdrawn": keys,
-        "stopped_cases": cases.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "withdrawn": done.keys,
+        "withdrawn_before": done.before,
+        "stopped_cases": named(&done.stopped),
+        "too_late_cases": named(&done.too_late),
+        "waiting_cases": named(&done.waiting),
     })))
 }

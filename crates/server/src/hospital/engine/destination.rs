@@ -9,7 +9,7 @@ use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::SealedBytes;
 use waybill_store::{Expect, Space};
 
-use super::{Engine, of_destination, peek};
+use super::{Engine, keys, of_destination, peek};
 use crate::hospital::audit::{Actor, event};
 use crate::hospital::work::{open_op, session_op, session_row};
 use crate::party::{ServiceError, run_again};
@@ -18,9 +18,11 @@ impl Engine {
     pub(super) async fn presentation(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
         let (own, opened) =
             self.opened(|own| self.as_destination("Presentation", own, |d| d.open_presentation(sealed)))?;
-        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
+        let pid = *opened.pid();
+        let registered = self.registered(&pid).await?;
         let verified = self.as_destination("Presentation", own, |d| {
-            d.verify_presenter(opened, registered.as_ref()).and_then(|presenter| d.verify_presentation(presenter))
+            let speaks = registered.as_ref().map(|(row, _)| row);
+            d.verify_presenter(opened, speaks).and_then(|presenter| d.verify_presentation(presenter))
         })?;
         let proof = verified.proof();
         if let Some((case, _)) = self.destination_case(&proof).await? {
@@ -31,8 +33,14 @@ impl Engine {
             self.as_destination("TransferRequest", own, |d| d.open_case(verified, &ours, 1))?;
         self.keep_one_time(&case.session.0, &secret)?;
         let mut ops = vec![session_op(&case), open_op(&case.proof)];
+        ops.extend(registered.map(|(row, version)| keys::touch_op(&pid, &row, version)));
         ops.extend(self.audit(of_destination(&case, Actor::Patient, event::PRESENTED)));
-        self.save_destination("presented", &case, Expect::Absent, ops, effects).await
+        let saved = self.save_destination("presented", &case, Expect::Absent, ops, effects).await;
+        if matches!(saved, Err(ServiceError::Raced)) {
+            // The next try makes a session of its own.
+            self.destroy_one_time(&case.session.0)?;
+        }
+        saved
     }
 
     /// One proof, one transfer: the patient is told so, signed.

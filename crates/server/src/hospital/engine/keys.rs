@@ -1,9 +1,9 @@
-//! Who speaks for a patient: enrolment codes, the keys registered with them, and their withdrawal.
+//! Who speaks for a patient: enrolment codes, and the keys registered with them.
 
 use minicbor::{Decode, Encode};
 use waybill_crypto::keys::{Digest, KeyId};
 use waybill_crypto::pseudonym::Pseudonym;
-use waybill_protocol::ids::{Nonce, ProofId, Timestamp};
+use waybill_protocol::ids::{HospitalId, Nonce, Timestamp};
 use waybill_protocol::messages::{Limits, Relation};
 use waybill_protocol::policy::{Action, decide_second};
 use waybill_protocol::registrar::{Attestation, ConsentKey, EnrolmentCode, LocalPatient, Registered, enrolment_row};
@@ -11,10 +11,10 @@ use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor, to_cbor};
 use waybill_store::{Batch, Expect, Key, MAX_PAGE, Op, Space};
 
-use super::{Engine, staff::MayStop};
-use crate::hospital::audit::{Actor, AuditRow};
+use super::Engine;
+use crate::hospital::audit::AuditRow;
 use crate::hospital::staff::Member;
-use crate::party::{ServiceError, run_again};
+use crate::party::ServiceError;
 
 /// How long an enrolment code holds. Units: seconds.
 const CODE_LIFETIME_SECONDS: u64 = 3_600;
@@ -34,9 +34,31 @@ pub struct CodeWish {
     /// What it may decide.
     #[n(2)]
     pub limits: Limits,
-    /// Until when it may speak.
+    /// For how long it may speak, from the day the code is made; without an end, as long as any registration. Units: days.
     #[n(3)]
-    pub key_expires: Timestamp,
+    pub key_days: Option<u64>,
+}
+
+impl CodeWish {
+    /// In which members another wish is not this one. Names only: what they hold is the patient's business.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let members = [
+            ("patient", self.local == other.local),
+            ("relation", self.relation == other.relation),
+            ("scope", self.limits.scope == other.limits.scope),
+            ("destinations", self.limits.destinations == other.limits.destinations),
+            ("key_days", self.key_days == other.key_days),
+        ];
+        members.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+
+    /// The wish in words, for the audit trail. The patient is named beside it.
+    fn describe(&self) -> String {
+        let destinations: Vec<&str> = self.limits.destinations.iter().map(HospitalId::as_str).collect();
+        let to = if destinations.is_empty() { "any".to_owned() } else { destinations.join(" ") };
+        let days = self.key_days.map_or_else(|| "no end of its own".to_owned(), |days| format!("{days} days"));
+        format!("{:?}; scope {}; destinations {to}; {days}", self.relation, self.limits.scope)
+    }
 }
 
 /// An attestation that waits for a second member of staff.
@@ -55,13 +77,20 @@ struct HalfAttested {
     until: Timestamp,
 }
 
-/// What became of an attestation.
+/// What became of a second attestation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attested {
-    /// One member of staff has attested; under this number another one may.
-    Half(Nonce),
-    /// Two have: the code.
-    Whole(Nonce, Timestamp),
+pub enum Countersigned {
+    /// Two members of staff attest the same: the code, until when it holds, and who attested first.
+    Whole {
+        /// The code.
+        code: Nonce,
+        /// Its last second.
+        expires: Timestamp,
+        /// The first of the two.
+        first: String,
+    },
+    /// The second one means something else, in these members; nothing was made.
+    Differs(Vec<&'static str>),
 }
 
 /// A key that speaks for a patient, as staff sees it.
@@ -79,6 +108,13 @@ fn attestation_row(number: &Nonce) -> Key {
 
 fn index(patient: &LocalPatient) -> Key {
     Key::build().text("keys").text(&patient.0).done()
+}
+
+/// Writes a registration back as it was read. What is decided under it is committed with this, so that the batch that withdraws a key
+/// and the one that opens a case under it cannot both go through without one of them seeing the other.
+pub(super) fn touch_op(pid: &Pseudonym, registered: &Registered, version: u64) -> Op {
+    let (key, value) = (Key::build().fixed(pid.as_bytes()).done(), to_cbor(registered));
+    Op::Put { space: Space::Registration, key, value, expect: Expect::Version(version) }
 }
 
 /// Makes a patient's registrations findable by their local id.
@@ -106,8 +142,12 @@ impl Engine {
         self.shelf.demographics(&wish.local).await?;
         let code = Nonce::random(self.party.backend.as_ref());
         let expires = self.party.ctx().now.plus(CODE_LIFETIME_SECONDS);
-        let CodeWish { local, relation, limits, key_expires } = wish;
-        let note = format!("{relation:?}");
+        let by_whom =
+            attestation.as_ref().map(|two| format!("; form {}; attested by {}", two.form, two.staff.join(", ")));
+        let note = wish.describe() + &by_whom.unwrap_or_default();
+        let CodeWish { local, relation, limits, key_days } = wish;
+        let ends = |days: u64| self.party.ctx().now.plus(days.saturating_mul(86_400));
+        let key_expires = key_days.map_or(Timestamp(u64::MAX), ends);
         let row = EnrolmentCode { local, relation, expires, limits, key_expires, attestation };
         let key = Key::build().fixed(&enrolment_row(&code).0).done();
         ops.push(Op::Put { space: Space::Enrolment, key, value: to_cbor(&row), expect: Expect::Absent });
@@ -117,47 +157,67 @@ impl Engine {
         Ok((code, expires))
     }
 
-    /// The first of two members of staff attests that the patient signed a form.
+    /// The first of two members of staff attests that the patient signed a form; the second one does under the number given.
     ///
     /// # Errors
     /// [`ServiceError`]; `patient-unknown`.
-    pub async fn attest(&self, by: &Member, wish: CodeWish, form: Digest) -> Result<Attested, ServiceError> {
+    pub async fn attest(&self, by: &Member, wish: CodeWish, form: Digest) -> Result<Nonce, ServiceError> {
         self.shelf.demographics(&wish.local).await?;
         let number = Nonce::random(self.party.backend.as_ref());
         let until = self.party.ctx().now.plus(ATTESTING_SECONDS);
         let audit = AuditRow::new(by.into(), Action::IssueEnrolmentCode.as_str()).of(&wish.local);
-        let mut ops = self.audit(audit.with_note(&format!("attests form {form}; a second member of staff must, too")));
+        let note = format!("{}; attests form {form}; a second member of staff must, too", wish.describe());
+        let mut ops = self.audit(audit.with_note(&note));
         let row = HalfAttested { wish, form, by: by.user.clone(), until };
         let key = attestation_row(&number);
         ops.push(Op::Put { space: Space::Setting, key, value: to_cbor(&row), expect: Expect::Absent });
         self.party.store.commit(Batch { name: "half-attested", ops }).await?;
-        Ok(Attested::Half(number))
+        Ok(number)
     }
 
-    /// The second one does, over the same form: then there is a code.
+    /// The second one does, and says for whom and what: only when both mean the same there is a code. So nobody signs for a patient, or
+    /// for more, than they were told.
     ///
     /// # Errors
-    /// [`ServiceError`]; `enrolment-code-invalid` for a number that is unknown or too old, another form, or the same member of staff.
-    pub async fn countersign(&self, by: &Member, number: &Nonce, form: Digest) -> Result<Attested, ServiceError> {
+    /// [`ServiceError`]; `enrolment-code-invalid` for a number that is unknown or too old, or the same member of staff.
+    pub async fn countersign(
+        &self,
+        by: &Member,
+        number: &Nonce,
+        wish: CodeWish,
+        form: Digest,
+    ) -> Result<Countersigned, ServiceError> {
         let invalid = || ServiceError::from(Rejection::from(Code::CodeInvalid));
         let key = attestation_row(number);
         let found: Option<(HalfAttested, u64)> = self.load(Space::Setting, &key, "attestation").await?;
         let (half, version) = found.ok_or_else(invalid)?;
-        let second = decide_second(&half.by, &by.user);
-        if self.party.ctx().now > half.until || half.form != form || !second.allowed {
+        let denied = |why: &str| {
             let audit = AuditRow::new(by.into(), Action::IssueEnrolmentCode.as_str()).of(&half.wish.local);
-            let why = if second.allowed { "another form, or too late" } else { second.reason };
-            self.note(AuditRow { outcome: "denied".to_owned(), ..audit.with_note(why) }).await?;
+            AuditRow { outcome: "denied".to_owned(), ..audit.with_note(why) }
+        };
+        let second = decide_second(&half.by, &by.user);
+        if self.party.ctx().now > half.until || !second.allowed {
+            self.note(denied(if second.allowed { "too late" } else { second.reason })).await?;
             return Err(invalid());
         }
+        let mut differs = half.wish.differences(&wish);
+        differs.extend((half.form != form).then_some("form"));
+        if !differs.is_empty() {
+            self.note(denied(&format!("countersigns something else: {}", differs.join(", ")))).await?;
+            return Ok(Countersigned::Differs(differs));
+        }
+        let first = half.by.clone();
         let attestation = Attestation { form, staff: vec![half.by, by.user.clone()] };
         attestation.verify()?;
         let used = vec![Op::Delete { space: Space::Setting, key, expect: Expect::Version(version) }];
-        let (code, expires) = self.code(by, half.wish, Some(attestation), used).await?;
-        Ok(Attested::Whole(code, expires))
+        let (code, expires) = self.code(by, wish, Some(attestation), used).await?;
+        Ok(Countersigned::Whole { code, expires, first })
     }
 
-    async fn registrations(&self, patient: &LocalPatient) -> Result<Vec<(Key, Registered, u64)>, ServiceError> {
+    pub(super) async fn registrations(
+        &self,
+        patient: &LocalPatient,
+    ) -> Result<Vec<(Key, Registered, u64)>, ServiceError> {
         let (prefix, mut found) = (index(patient), Vec::new());
         for key in self.party.store.keys(Space::Patient, &prefix, None, MAX_PAGE).await? {
             let corrupt = || ServiceError::Corrupt("registrations");
@@ -179,81 +239,6 @@ impl Engine {
     pub async fn keys_of(&self, patient: &LocalPatient) -> Result<Vec<KeyView>, ServiceError> {
         let found = self.registrations(patient).await?.into_iter().flat_map(|(_, registered, _)| registered.keys);
         Ok(found.map(|key| KeyView { id: key.key.kid(), key }).collect())
-    }
-
-    /// Withdraws one of a patient's keys, or all of them: a wallet that was lost or stolen. Cases that they decided are stopped as far
-    /// as they still can be: what has not left, here; the rest at the authority, before it releases the key. Gives the number of keys and
-    /// the cases.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn withdraw_keys(
-        &self,
-        by: &Member,
-        patient: &LocalPatient,
-        only: Option<KeyId>,
-        reason: &str,
-    ) -> Result<(usize, Vec<ProofId>), ServiceError> {
-        let withdrawn = run_again(|| async {
-            let mut ops = Vec::new();
-            let mut withdrawn = Vec::new();
-            for (key, mut registered, version) in self.registrations(patient).await? {
-                let is_meant = |key: &ConsentKey| only.is_none_or(|only| key.key.kid() == only);
-                let (gone, left): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut registered.keys).into_iter().partition(is_meant);
-                if gone.is_empty() {
-                    continue;
-                }
-                registered.keys = left;
-                withdrawn.extend(gone.into_iter().map(|key| key.key.kid()));
-                let (space, value, expect) = (Space::Registration, to_cbor(&registered), Expect::Version(version));
-                ops.push(Op::Put { space, key, value, expect });
-            }
-            if !withdrawn.is_empty() {
-                let audit = AuditRow::new(by.into(), Action::WithdrawKeys.as_str()).of(patient);
-                ops.extend(self.audit(audit.with_note(&format!("{} keys: {reason}", withdrawn.len()))));
-                self.party.store.commit(Batch { name: "keys-withdrawn", ops }).await?;
-            }
-            Ok(withdrawn)
-        })
-        .await?;
-        let mut stopped = Vec::new();
-        for proof in self.open_cases().await? {
-            if self.is_decided_by(&proof, patient, &withdrawn).await?
-                && self.stop(&proof, Actor::from(by), Action::WithdrawKeys.as_str(), reason).await? == MayStop::Stopped
-            {
-                stopped.push(proof);
-            }
-        }
-        Ok((withdrawn.len(), stopped))
-    }
-
-    /// Whether one of these keys decided a case. At the destination the presentation is not kept: there every case of the patient counts.
-    async fn is_decided_by(
-        &self,
-        proof: &ProofId,
-        patient: &LocalPatient,
-        keys: &[KeyId],
-    ) -> Result<bool, ServiceError> {
-        if let Some((case, _)) = self.source_case(proof).await? {
-            return Ok(&case.local == patient && keys.contains(&case.consent_key));
-        }
-        let case = self.destination_case(proof).await?;
-        Ok(!keys.is_empty() && case.is_some_and(|(case, _)| &case.local == patient))
-    }
-
-    /// The cases on the list of open ones.
-    pub(in crate::hospital) async fn open_cases(&self) -> Result<Vec<ProofId>, ServiceError> {
-        let (prefix, mut open, mut after) = (Key::build().text("open").done(), Vec::new(), None);
-        loop {
-            let page = self.party.store.scan(Space::Setting, &prefix, after.as_ref(), MAX_PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(open) };
-            after = Some(last.clone());
-            for (_, row) in page {
-                let id: [u8; 32] = row.value.as_slice().try_into().map_err(|_| ServiceError::Corrupt("open case"))?;
-                open.push(ProofId(Digest(id)));
-            }
-        }
     }
 
     /// Forgets attestations that nobody completed.

@@ -1,6 +1,7 @@
 //! A hospital's shell: takes parcels, loads rows, calls the role, commits row, outbox and audit row in one batch.
 //!
 //! [`front_desk`](self) answers registrations and logins, `source` and `destination` keep the cases, `staff` does what people decide,
+//! `withdrawal` what follows when keys are withdrawn,
 //! `deadlines` what time decides. Long work (staging, receiving, filing) is not done here: a handler only moves the case to the state
 //! in which [`super::work`] picks it up, also after a restart.
 
@@ -9,11 +10,14 @@ mod destination;
 mod endings;
 mod front_desk;
 mod keys;
+mod queue;
 mod source;
 mod staff;
+mod withdrawal;
 
-pub use keys::{Attested, CodeWish, KeyView};
-pub use staff::{Queue, QueueEntry};
+pub use keys::{CodeWish, Countersigned, KeyView};
+pub use queue::{Listed, Place, Queue, QueueEntry, arrived_op, is_filed};
+pub use withdrawal::Withdrawn;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -51,7 +55,7 @@ pub struct Engine {
     pub shelf: Arc<Shelf>,
     /// Keys that live for one session.
     pub one_time: OneTimeKeys,
-    /// Where others' mailboxes are.
+    /// How outgoing parcels name their receivers, whose mailboxes the sender looks up.
     pub book: Arc<dyn AddressBook>,
     /// The largest record accepted. Units: bytes.
     pub largest_stream_bytes: u64,

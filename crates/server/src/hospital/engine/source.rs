@@ -13,7 +13,7 @@ use waybill_protocol::source::{Admission, Received, SenderVerified, SourceCase, 
 use waybill_protocol::wire::Parcel;
 use waybill_store::{Batch, Expect, Key, Op, Space};
 
-use super::{Engine, of_source, peek};
+use super::{Engine, keys, of_source, peek};
 use crate::hospital::audit::{Actor, event};
 use crate::hospital::work::{BLOBS, blob_items, open_op};
 use crate::party::{ServiceError, run_again};
@@ -68,8 +68,10 @@ impl Engine {
             let parties = s.verify_parties(checked)?;
             s.open_consent(s.verify_window(parties)?)
         })?;
-        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
-        let consent = self.as_source("TransferRequest", own, |s| s.verify_consent(opened, registered.as_ref()))?;
+        let pid = *opened.pid();
+        let registered = self.registered(&pid).await?;
+        let speaks = registered.as_ref().map(|(row, _)| row);
+        let consent = self.as_source("TransferRequest", own, |s| s.verify_consent(opened, speaks))?;
         let expect = match (admit(existing.as_ref().map(|(case, _)| case), attempt)?, &existing) {
             (Admission::Next, Some((_, version))) => Expect::Version(*version),
             (Admission::First | Admission::Next, _) => Expect::Absent,
@@ -86,6 +88,7 @@ impl Engine {
             expect: Expect::Absent,
         };
         let mut ops = vec![spent, open_op(&case.proof)];
+        ops.extend(registered.map(|(row, version)| keys::touch_op(&pid, &row, version)));
         ops.extend(self.audit(of_source(&case, Actor::Hospital, event::REQUESTED)));
         if case.state == SourceState::AwaitingReview {
             ops.extend(self.audit(of_source(&case, Actor::System, event::REVIEW_OPENED).with_code(case.code)));
@@ -128,11 +131,14 @@ impl Engine {
             if case.state != SourceState::Redeeming {
                 return Ok(());
             }
+            let (stands, mut ops) = match self.consent_stands(&case).await {
+                Err(ServiceError::Rejected(_)) => return self.stop_unconsented(&id).await,
+                other => other?,
+            };
             let known = self.known_checkpoint().await?;
             let (_, checkpoint, (case, effects)) =
-                self.as_source("Grant", case.own, |s| s.handle_grant(case, body.clone()))?;
+                self.as_source("Grant", case.own, |s| s.handle_grant(&stands, case, body.clone()))?;
             let newest = checkpoint.checkpoint();
-            let mut ops = Vec::new();
             if known.is_none_or(|known| newest.size > known.size) {
                 let value = newest.to_text().into_bytes();
                 ops.push(Op::Put { space: Space::Checkpoint, key: checkpoint_row(), value, expect: Expect::Any });

@@ -1,8 +1,8 @@
-//! What the hospital's staff decides about cases: release, refuse, stop, send again; and the queue they work from.
+//! What the hospital's staff decides about cases: release, refuse, stop, send again.
 
 use waybill_protocol::destination::DestinationCase;
-use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
-use waybill_protocol::messages::{DeliveryBody, EndState};
+use waybill_protocol::ids::ProofId;
+use waybill_protocol::messages::{DeliveryBody, EndState, StatementBody};
 use waybill_protocol::migration::{DestinationState, Effect, Post, Recipient, SourceState};
 use waybill_protocol::policy::Action;
 use waybill_protocol::rejection::{Code, Rejection};
@@ -11,6 +11,7 @@ use waybill_protocol::wire::{Kind, Parcel};
 use waybill_record::identity::{Demographics, IdentityMatch};
 use waybill_store::Expect;
 
+use super::queue::ended;
 use super::{Engine, of_destination, of_source, once};
 use crate::hospital::audit::{Actor, AuditRow};
 use crate::hospital::staff::Member;
@@ -25,52 +26,6 @@ pub(in crate::hospital) enum MayStop {
     TooLate,
 }
 
-/// In which part of the work queue a case is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Queue {
-    /// Its proof ended and no signed end came.
-    Overdue,
-    /// A person must compare the two patients.
-    NeedsIdentityCheck,
-    /// Items of it wait in quarantine.
-    Quarantined,
-    /// The record is in the chart, ready for who treats the patient.
-    Ready,
-    /// The hospital works on it.
-    Working,
-    /// It waits for the other hospital or the authority.
-    WaitingForCounterpart,
-    /// Over.
-    Closed,
-}
-
-impl Queue {
-    /// The stable word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Overdue => "overdue",
-            Self::NeedsIdentityCheck => "needs-identity-check",
-            Self::Quarantined => "quarantined",
-            Self::Ready => "ready",
-            Self::Working => "working",
-            Self::WaitingForCounterpart => "waiting-for-counterpart",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// A case as the queue shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueEntry {
-    /// Where it is in the queue.
-    pub queue: Queue,
-    /// Who must act: a role, `source`, `destination`, `authority`, or nobody.
-    pub who: Option<&'static str>,
-    /// By when.
-    pub due: Option<Timestamp>,
-}
-
 /// The two patients of a case, side by side.
 pub struct BothPatients {
     /// Ours.
@@ -81,11 +36,11 @@ pub struct BothPatients {
     pub differences: Vec<String>,
 }
 
-fn too_late() -> ServiceError {
+pub(super) fn too_late() -> ServiceError {
     Rejection::from(Code::UnexpectedMessage).into()
 }
 
-fn unknown() -> ServiceError {
+pub(super) fn unknown() -> ServiceError {
     Rejection::from(Code::UnknownCase).into()
 }
 
@@ -93,14 +48,20 @@ impl Engine {
     /// A person has compared the two patients and vouches for them.
     ///
     /// # Errors
-    /// [`ServiceError`]; `unexpected-message` when the case does not wait for a review.
+    /// [`ServiceError`]; `unexpected-message` when the case does not wait for a review, `consent-signature-invalid` when the key that
+    /// consented was withdrawn.
     pub async fn approve(&self, by: &Member, id: &ProofId) -> Result<(), ServiceError> {
         run_again(|| async {
             let (case, version) = self.source_case(id).await?.ok_or_else(unknown)?;
+            if case.state != SourceState::AwaitingReview {
+                return Err(too_late());
+            }
+            let (stands, mut ops) = self.consent_stands(&case).await?;
             let known = self.known_checkpoint().await?;
-            let (case, effects) = self.as_source("Redeem", case.own, |s| s.approve_review(case, known.as_ref()))?;
+            let (case, effects) =
+                self.as_source("Redeem", case.own, |s| s.approve_review(&stands, case, known.as_ref()))?;
             let audit = of_source(&case, by.into(), Action::ReviewIdentity.as_str());
-            let ops = self.audit(audit.with_note("the two patients are one person"));
+            ops.extend(self.audit(audit.with_note("the two patients are one person")));
             self.save_source("approved", &case, Expect::Version(version), ops, effects).await
         })
         .await
@@ -143,6 +104,9 @@ impl Engine {
     ) -> Result<MayStop, ServiceError> {
         run_again(|| async {
             if let Some((case, version)) = self.source_case(id).await? {
+                if was_stopped(case.code, case.statement.as_ref()) {
+                    return Ok(MayStop::Stopped);
+                }
                 return match case.state {
                     state if has_not_left(state) => {
                         let code = Code::StoppedByStaff;
@@ -157,6 +121,9 @@ impl Engine {
                 };
             }
             let (case, version) = self.destination_case(id).await?.ok_or_else(unknown)?;
+            if was_stopped(case.code, case.statement.as_ref()) {
+                return Ok(MayStop::Stopped);
+            }
             self.stop_at_destination(case, version, by.clone(), action, reason).await
         })
         .await
@@ -275,48 +242,6 @@ impl Engine {
         Ok(BothPatients { ours, theirs, differences })
     }
 
-    /// Where a case in which we are the source is in the queue.
-    #[must_use]
-    pub fn queue_of_source(&self, case: &SourceCase) -> QueueEntry {
-        let (queue, who) = match case.state {
-            SourceState::AwaitingReview => (Queue::NeedsIdentityCheck, Some("records-officer")),
-            SourceState::Closed => (Queue::Closed, None),
-            _ if self.party.ctx().now > case.expires => (Queue::Overdue, Some("records-officer")),
-            SourceState::Redeeming | SourceState::Refused => (Queue::WaitingForCounterpart, Some("authority")),
-            SourceState::Granted => (Queue::Working, None),
-            SourceState::Lodged | SourceState::AttemptFailed => (Queue::WaitingForCounterpart, Some("destination")),
-        };
-        let due = (queue != Queue::Closed).then(|| case.review_by.unwrap_or(case.expires));
-        QueueEntry { queue, who, due }
-    }
-
-    /// Where a case in which we are the destination is in the queue.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn queue_of_destination(&self, case: &DestinationCase) -> Result<QueueEntry, ServiceError> {
-        let ended = case.statement.as_ref().and_then(|body| body.statement.parse().ok()).map(|s| s.peek().state);
-        let is_filed = case.state == DestinationState::Filed || ended == Some(EndState::Filed);
-        let origin: &HospitalId = &case.source;
-        let (queue, who) = if is_filed && self.shelf.has_quarantined(&case.local, origin, &case.session).await? {
-            (Queue::Quarantined, Some("records-officer"))
-        } else if is_filed {
-            (Queue::Ready, Some("clinician"))
-        } else {
-            match case.state {
-                DestinationState::Closed => (Queue::Closed, None),
-                DestinationState::KeyHeld => (Queue::Working, None),
-                _ if self.party.ctx().now > case.expires => (Queue::Overdue, Some("records-officer")),
-                DestinationState::Requested | DestinationState::Receiving | DestinationState::AttemptFailed => {
-                    (Queue::WaitingForCounterpart, Some("source"))
-                }
-                _ => (Queue::WaitingForCounterpart, Some("authority")),
-            }
-        };
-        let due = (!is_filed && queue != Queue::Closed).then_some(case.expires);
-        Ok(QueueEntry { queue, who, due })
-    }
-
     /// Writes down that staff read something, before it is shown.
     ///
     /// # Errors
@@ -329,4 +254,10 @@ impl Engine {
 /// Whether nothing of the record has left yet.
 fn has_not_left(state: SourceState) -> bool {
     matches!(state, SourceState::AwaitingReview | SourceState::Redeeming | SourceState::Granted)
+}
+
+/// Whether staff has stopped a case already; once is enough. What the authority ended otherwise was not stopped.
+fn was_stopped(code: Option<Code>, statement: Option<&StatementBody>) -> bool {
+    let released = matches!(ended(statement), Some(EndState::Filed | EndState::Rejected | EndState::Unacknowledged));
+    code == Some(Code::StoppedByStaff) && !released
 }

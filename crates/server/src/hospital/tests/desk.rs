@@ -8,9 +8,9 @@ use waybill_protocol::registrar::EnrolmentCode;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
 use waybill_record::hides::Hides;
 
-use super::common::{REPLY, Step, preview_all};
+use super::common::{REPLY, preview_all};
 use super::*;
-use crate::hospital::engine::{Attested, CodeWish};
+use crate::hospital::engine::{CodeWish, Countersigned};
 
 async fn ask(world: &World, house: &House, purpose: Purpose) -> LoginOutcome {
     let (exchange, login) = world.patient().login(&world.a.contact, purpose, REPLY).unwrap();
@@ -69,7 +69,7 @@ async fn a_patient_is_told_what_is_held_what_can_be_hidden_and_who_looked() {
 }
 
 fn wish(house: &House, relation: Relation) -> CodeWish {
-    CodeWish { local: house.local.clone(), relation, limits: Limits::none(), key_expires: NOW.plus(1000) }
+    CodeWish { local: house.local.clone(), relation, limits: Limits::none(), key_days: Some(1) }
 }
 
 #[tokio::test]
@@ -77,17 +77,18 @@ async fn an_attested_key_takes_two_members_of_staff_and_one_form() {
     let world = World::new();
     let house = House::new(&world, &world.a).await;
     let (form, other) = (sha256(&[b"a signed form"]), sha256(&[b"another form"]));
-    let half = house.engine.attest(&officer("anna"), wish(&house, Relation::RegistrarAttested), form).await.unwrap();
-    let Attested::Half(number) = half else { panic!("one is not two") };
-    for (who, form) in [("anna", form), ("berta", other)] {
-        let denied = house.engine.countersign(&officer(who), &number, form).await.map(drop);
-        assert_eq!(refused(denied), Code::CodeInvalid, "{who}");
-    }
+    let asked = wish(&house, Relation::RegistrarAttested);
+    let number = house.engine.attest(&officer("anna"), asked.clone(), form).await.unwrap();
+    let alone = house.engine.countersign(&officer("anna"), &number, asked.clone(), form).await.map(drop);
+    assert_eq!(refused(alone), Code::CodeInvalid);
+    let another = house.engine.countersign(&officer("berta"), &number, asked.clone(), other).await.unwrap();
+    assert_eq!(another, Countersigned::Differs(vec!["form"]));
     let denied = house.actions().await.into_iter().filter(|(_, outcome)| outcome == "denied").count();
     assert_eq!(denied, 2, "refusals are written down");
-    let whole = house.engine.countersign(&officer("berta"), &number, form).await.unwrap();
-    let Attested::Whole(code, _) = whole else { panic!("two are two") };
-    let again = house.engine.countersign(&officer("carla"), &number, form).await.map(drop);
+    let whole = house.engine.countersign(&officer("berta"), &number, asked.clone(), form).await.unwrap();
+    let Countersigned::Whole { code, first, .. } = whole else { panic!("two are two") };
+    assert_eq!(first, "anna");
+    let again = house.engine.countersign(&officer("carla"), &number, asked, form).await.map(drop);
     assert_eq!(refused(again), Code::CodeInvalid, "an attestation is good once");
     let identity = &world.a.identity;
     let enrolment = Enrolment { hospital: identity.id.clone(), keys: identity.keys(), mailbox: "x".into(), code };
@@ -96,7 +97,39 @@ async fn an_attested_key_takes_two_members_of_staff_and_one_form() {
     let keys = house.engine.keys_of(&house.local).await.unwrap();
     let attested = keys.iter().find_map(|view| view.key.attestation.clone()).expect("the key says who attested it");
     assert_eq!((attested.form, attested.staff), (form, vec!["anna".to_owned(), "berta".to_owned()]));
-    assert_eq!(keys[0].key.expires, NOW.plus(1000));
+    assert_eq!(keys[0].key.expires, NOW.plus(86_400));
+}
+
+/// Nobody gets a colleague's signature for another patient, or for more, than the colleague says.
+#[tokio::test]
+async fn what_is_countersigned_is_what_was_attested() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let form = sha256(&[b"a signed form"]);
+    let attested = wish(&house, Relation::RegistrarAttested);
+    let number = house.engine.attest(&officer("anna"), attested.clone(), form).await.unwrap();
+    let narrow = Limits { scope: "types=Immunization".parse().unwrap(), destinations: vec![hospital("b.example")] };
+    let cases = [
+        (CodeWish { local: LocalPatient("p-1".into()), ..attested.clone() }, vec!["patient"]),
+        (CodeWish { relation: Relation::Guardian, ..attested.clone() }, vec!["relation"]),
+        (CodeWish { limits: narrow, ..attested.clone() }, vec!["scope", "destinations"]),
+        (CodeWish { key_days: None, ..attested.clone() }, vec!["key_days"]),
+    ];
+    for (meant, members) in cases {
+        let outcome = house.engine.countersign(&officer("berta"), &number, meant, form).await.unwrap();
+        assert_eq!(outcome, Countersigned::Differs(members));
+    }
+    assert_eq!(house.store.count(Space::Enrolment, &Key::empty()).await.unwrap(), 0, "nothing was made");
+    let trail = house.trail().await;
+    let denied: Vec<_> = trail.iter().filter(|row| row.outcome == "denied").collect();
+    assert_eq!(denied.len(), 4);
+    assert!(denied.iter().all(|row| !row.note.as_deref().unwrap_or_default().contains("p-1")), "members, not contents");
+    house.engine.countersign(&officer("berta"), &number, attested, form).await.unwrap();
+    let made = house.trail().await.into_iter().rev().find(|row| row.outcome == "done").unwrap();
+    let note = made.note.unwrap();
+    for part in ["RegistrarAttested", "types=*", "1 days", &form.to_string(), "anna, berta"] {
+        assert!(note.contains(part), "{part}: {note}");
+    }
 }
 
 #[tokio::test]
@@ -114,26 +147,4 @@ async fn a_code_carries_its_limits_and_is_kept_as_a_hash() {
     let nobody = CodeWish { local: LocalPatient("nobody".into()), ..wish(&house, Relation::Guardian) };
     assert!(house.engine.issue_code(&officer("anna"), nobody).await.is_err());
     assert_eq!(Nonce(code.0), code);
-}
-
-#[tokio::test]
-async fn a_withdrawn_key_stops_what_it_decided_and_speaks_no_more() {
-    let mut world = World::new();
-    let (redeeming, lodged) = (world.migrate(1, Step::Redeeming), world.migrate(2, Step::Lodged));
-    let house = House::new(&world, &world.a).await;
-    house.put_source(&redeeming.source()).await;
-    house.put_source(&lodged.source()).await;
-    let outcome = house.engine.withdraw_keys(&officer("anna"), &house.local, None, "stolen").await;
-    let (keys, stopped) = outcome.unwrap();
-    assert_eq!((keys, stopped.len()), (1, 2));
-    let (case, _) = house.engine.source_case(&redeeming.proof.id()).await.unwrap().unwrap();
-    assert_eq!((case.state.as_str(), case.code), ("refused", Some(Code::StoppedByStaff)));
-    let sent = house.kinds().await;
-    let revocations = sent.iter().filter(|(to, kind)| to == "authority" && *kind == Kind::Revocation).count();
-    assert_eq!(revocations, 2, "the authority is asked to stop both");
-    let (_, login) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
-    assert_eq!(refused(house.engine.handle(&login).await), Code::LoginRefused);
-    assert!(house.engine.keys_of(&house.local).await.unwrap().is_empty());
-    let (keys, _) = house.engine.withdraw_keys(&officer("anna"), &house.local, None, "again").await.unwrap();
-    assert_eq!(keys, 0);
 }

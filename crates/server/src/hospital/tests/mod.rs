@@ -4,6 +4,7 @@
 mod desk;
 mod queue;
 mod routes;
+mod withdrawal;
 
 use std::sync::Arc;
 use std::sync::RwLock;
@@ -29,8 +30,9 @@ use super::engine::{Engine, Resends, destination_row, source_row};
 use super::identities::Identities;
 use super::onetime::OneTimeKeys;
 use super::staff::Member;
-use super::work::open_op;
+use super::work::{Stages, Worker, open_op};
 use crate::clock::Clock;
+use crate::mailbox::{Inbox, InboxError, Letter, MailboxId, MailboxUrl};
 use crate::party::{AddressBook, Party, ServiceError};
 use crate::shelf::Shelf;
 
@@ -181,8 +183,36 @@ impl House {
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
+    fn worker(&self, known: &Known) -> Worker {
+        let id = MailboxId::of(known.identity.signing.public());
+        let inbox = Arc::new(Nowhere(MailboxUrl::new("relay.example", id).unwrap()));
+        Worker { engine: self.engine.clone(), inbox, stages: Stages::default() }
+    }
+
     async fn actions(&self) -> Vec<(String, String)> {
         self.trail().await.into_iter().map(|row| (row.action, row.outcome)).collect()
+    }
+}
+
+/// A mailbox that nobody asks.
+struct Nowhere(MailboxUrl);
+
+#[async_trait]
+impl Inbox for Nowhere {
+    fn url(&self) -> &MailboxUrl {
+        &self.0
+    }
+    async fn letters(&self, _: Option<u64>, _: std::time::Duration) -> Result<Vec<Letter>, InboxError> {
+        Ok(Vec::new())
+    }
+    async fn acknowledge(&self, _: u64) -> Result<(), InboxError> {
+        Ok(())
+    }
+    async fn blob(&self, _: &waybill_store::Address) -> Result<bytes::Bytes, InboxError> {
+        Err(InboxError::NoBlob)
+    }
+    async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), InboxError> {
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use waybill_protocol::wire::Parcel;
 
 use super::common::{A, B, DAY, Migration, Step, demographics};
 use super::*;
-use crate::hospital::engine::Queue;
+use crate::hospital::engine::{Listed, Place, Queue, arrived_op};
 use crate::hospital::incarnation::backup_mark;
 use crate::party::deadlines::Sleeper as _;
 
@@ -143,6 +143,34 @@ async fn resending_posts_what_each_state_waits_for() {
 }
 
 #[tokio::test]
+async fn a_record_that_came_leaves_the_queue_when_a_clinician_has_looked_at_it() {
+    let mut world = World::new();
+    let (m, other) = (world.migrate(1, Step::Closed), world.migrate(2, Step::Requested));
+    let house = House::new(&world, &world.b).await;
+    house.put_destination(&other.destination()).await;
+    house.put_destination(&m.destination()).await;
+    house.store.commit(Batch { name: "test", ops: vec![arrived_op(&m.proof.id())] }).await.unwrap();
+    let clinician = Member { user: "carla".to_owned(), role: Role::Clinician };
+    let queue = async || house.engine.queue_of_destination(&m.destination()).await.unwrap();
+    assert_eq!((queue().await.queue, queue().await.who), (Queue::Ready, Some("clinician")));
+    let open = async || {
+        let found = house.engine.cases(Listed::Open, None, 10).await.unwrap();
+        found.into_iter().map(Place::proof).collect::<Vec<_>>()
+    };
+    assert_eq!(open().await.len(), 2, "a case that is open and has arrived is listed once");
+    house.worker(&world.b).clean(m.proof.id()).await.unwrap();
+    assert!(open().await.contains(&m.proof.id()), "it is over, and still waits for somebody to look");
+    let early = house.engine.reconcile(&clinician, &other.proof.id()).await;
+    assert_eq!(refused(early), Code::UnexpectedMessage, "nothing came of it yet");
+    house.engine.reconcile(&clinician, &m.proof.id()).await.unwrap();
+    assert_eq!((queue().await.queue, queue().await.who), (Queue::Reconciled, None));
+    assert_eq!(open().await, [other.proof.id()]);
+    assert_eq!(refused(house.engine.reconcile(&clinician, &m.proof.id()).await), Code::UnexpectedMessage);
+    let rows: Vec<_> = house.trail().await.into_iter().filter(|row| row.action == "reconcile-case").collect();
+    assert_eq!((rows.len(), rows[0].case), (1, Some(m.proof.id())));
+}
+
+#[tokio::test]
 async fn what_is_past_its_proof_without_an_end_is_overdue() {
     let mut world = World::new();
     let m = world.migrate(1, Step::Lodged);
@@ -184,7 +212,7 @@ async fn a_hospital_from_a_backup_is_a_new_incarnation() {
         local: a.local.clone(),
         relation: waybill_protocol::messages::Relation::OneSelf,
         limits: waybill_protocol::messages::Limits::none(),
-        key_expires: NOW.plus(DAY),
+        key_days: Some(1),
     };
     a.engine.issue_code(&officer("anna"), wish).await.unwrap();
     mark(&a).await.unwrap();
@@ -215,32 +243,6 @@ async fn one_time_keys_that_are_gone_or_ahead_show_an_older_database() {
     assert!(house.actions().await.iter().any(|(action, _)| action == "new-incarnation"));
 }
 
-/// A mailbox that nobody asks.
-struct Nowhere(crate::mailbox::MailboxUrl);
-
-#[async_trait]
-impl crate::mailbox::Inbox for Nowhere {
-    fn url(&self) -> &crate::mailbox::MailboxUrl {
-        &self.0
-    }
-    async fn letters(
-        &self,
-        _: Option<u64>,
-        _: std::time::Duration,
-    ) -> Result<Vec<crate::mailbox::Letter>, crate::mailbox::InboxError> {
-        Ok(Vec::new())
-    }
-    async fn acknowledge(&self, _: u64) -> Result<(), crate::mailbox::InboxError> {
-        Ok(())
-    }
-    async fn blob(&self, _: &waybill_store::Address) -> Result<bytes::Bytes, crate::mailbox::InboxError> {
-        Err(crate::mailbox::InboxError::NoBlob)
-    }
-    async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), crate::mailbox::InboxError> {
-        Ok(())
-    }
-}
-
 /// When a session is over, its chunks that are still queued are withdrawn, its one-time key is destroyed, and the case leaves the list of
 /// open ones; letters of the same case are not touched.
 #[tokio::test]
@@ -267,15 +269,7 @@ async fn what_is_left_of_a_session_goes_when_it_is_over() {
     let chunks = crate::hospital::work::chunks_key(&case.session);
     let ops = vec![item(chunks, Some([1; 32])), item(vec![1], Some([2; 32])), item(vec![2], None)];
     house.store.commit(Batch { name: "test", ops }).await.unwrap();
-    let url = crate::mailbox::MailboxUrl::new(
-        "relay.example",
-        crate::mailbox::MailboxId::of(world.a.identity.signing.public()),
-    );
-    let worker = crate::hospital::work::Worker {
-        engine: house.engine.clone(),
-        inbox: Arc::new(Nowhere(url.unwrap())),
-        stages: crate::hospital::work::Stages::default(),
-    };
+    let worker = house.worker(&world.a);
     worker.clean(m.proof.id()).await.unwrap();
     assert!(house.engine.one_time.find(&slot).unwrap().is_none());
     assert_eq!(house.store.outbox_count().await.unwrap(), 2, "only this session's chunks are withdrawn");

@@ -89,6 +89,7 @@ fn destination_case(name: &str, number: u8, local: &LocalPatient, scope: &Scope)
         reply_to: None,
         source_chain: None,
         own: Thumb(Digest([0; 32])),
+        presenter: KeyId([0; 16]),
         source_keys: keys,
     }
 }
