@@ -7,7 +7,9 @@ mod hospital;
 mod patient;
 
 pub use attack::AttackArgs;
-pub use authority::{AuthorityCommand, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand};
+pub use authority::{
+    AuthorityCommand, EnrolArgs, InspectArgs, LogArgs, OneHospital, RelayCommand, RenewArgs, WitnessCommand,
+};
 pub use bench::BenchCommand;
 pub use hospital::{AtHospital, HospitalCommand, KeysCommand, QuarantineCommand, QuarantinedItem, StaffRole};
 pub use patient::{MigrateArgs, PartArgs, PatientArgs, PatientCommand, WalletArgs};

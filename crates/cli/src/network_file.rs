@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use waybill_crypto::certificate::TrustAnchor;
 use waybill_crypto::certificate::files::{PemLabel, from_pem, to_pem};
-use waybill_crypto::digest::sha256;
+use waybill_crypto::digest::{Digest, sha256};
 use waybill_protocol::ids::HospitalId;
 use waybill_protocol::log::{CheckpointPolicy, NoteKey};
 use waybill_server::files;
@@ -181,7 +181,13 @@ impl NetworkFile {
 /// SHA-256 of a certificate, in groups of four hex digits.
 #[must_use]
 pub fn fingerprint(der: &[u8]) -> String {
-    let digits = hex::encode(sha256(&[der]).0);
+    grouped(&sha256(&[der]))
+}
+
+/// A digest in groups of four hex digits, as people compare it.
+#[must_use]
+pub fn grouped(digest: &Digest) -> String {
+    let digits = hex::encode(digest.0);
     let groups: Vec<&str> = (0..digits.len()).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
     groups.join(" ")
 }

@@ -42,6 +42,16 @@ pub enum AuthorityCommand {
         #[arg(long, value_name = "URL", required = true)]
         relay: Vec<String>,
     },
+    /// Have the root sign another certificate for the issuing key, before its five years end or after: the key stays, and with it all
+    /// that it signed. Needs the folder's root.pem and issuing/issuing.pem, and no network.
+    IssueIssuing {
+        /// The authority's folder, or a copy of the two files.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// The root key, from its medium.
+        #[arg(long, value_name = "PEM")]
+        root_key: PathBuf,
+    },
     /// Make key and certificate of a relay or a witness.
     IssueService {
         /// The authority's folder.
@@ -58,20 +68,7 @@ pub enum AuthorityCommand {
         into: PathBuf,
     },
     /// Certify a hospital from its two certificate requests, and enter it into the running authority's registry.
-    EnrolHospital {
-        /// The authority's folder.
-        #[arg(default_value = ".")]
-        folder: PathBuf,
-        /// The authority's name; as its certificates say it unless given.
-        #[arg(long)]
-        name: Option<String>,
-        /// The folder that holds tls.csr and signing.csr; the chains are put beside them.
-        #[arg(long, value_name = "DIR")]
-        requests: PathBuf,
-        /// The hospital's mailbox URL.
-        #[arg(long, value_name = "URL")]
-        mailbox: String,
-    },
+    EnrolHospital(EnrolArgs),
     /// Stop a hospital from taking part, at once and also in open cases: no key is released to it or for it until it is resumed.
     SuspendHospital(OneHospital),
     /// Let a suspended hospital take part again.
@@ -86,9 +83,12 @@ pub enum AuthorityCommand {
         /// The authority's name; as its certificates say it unless given.
         #[arg(long)]
         name: Option<String>,
-        /// Revoke the certificate in this file as well. Repeatable.
+        /// Revoke the certificate in this file as well; its key is never certified again. Repeatable.
         #[arg(long, value_name = "PEM")]
         revoke: Vec<PathBuf>,
+        /// Revoke every certificate that this holder ever got as well: a hospital whose keys were stolen, without ending its name.
+        #[arg(long, value_name = "NAME")]
+        revoke_all_of: Option<String>,
     },
     /// The desk's daily work: sign the renewals that hospitals asked for, a fresh revocation list, and the authority's own certificates
     /// where a third of their life is over. Run it from cron, or with --watch.
@@ -127,6 +127,37 @@ pub enum AuthorityCommand {
     },
     /// Run the authority.
     Serve(ServeArgs),
+}
+
+const ENROL_HELP: &str = "What is certified is shown and asked about: the hospital reads the same thumbprints to you, in person \
+(`waybill hospital init` and `change-keys` show them). A key of which a certificate was ever revoked is refused, and so is the name of \
+a revoked hospital. A replacement changes no standing: who is suspended stays suspended.";
+
+/// `waybill authority enrol-hospital`.
+#[derive(Debug, Args)]
+#[command(after_help = ENROL_HELP)]
+pub struct EnrolArgs {
+    /// The authority's folder.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The authority's name; as its certificates say it unless given.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The folder that holds tls.csr and signing.csr; the chains are put beside them.
+    #[arg(long, value_name = "DIR")]
+    pub requests: PathBuf,
+    /// The hospital's mailbox URL.
+    #[arg(long, value_name = "URL")]
+    pub mailbox: String,
+    /// The hospital that the requests must be of.
+    #[arg(long, value_name = "NAME")]
+    pub hospital: Option<String>,
+    /// Let the requests take the place of a hospital that is enrolled under this name: new keys, or another mailbox.
+    #[arg(long)]
+    pub replace: bool,
+    /// Do not ask: the thumbprints were compared.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// A hospital of a running authority.

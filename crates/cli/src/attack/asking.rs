@@ -182,7 +182,7 @@ async fn wrong_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
     let authority = Authority::take(scene)?;
     let name = "hospital-c.example";
     let (signing, chain) = authority.impostor(name)?;
-    let entry = serde_json::json!({ "id": name, "mailbox": b.mailbox.url.to_string(), "standing": "active" });
+    let entry = serde_json::json!({ "id": name, "mailbox": b.mailbox.url.to_string() });
     scene.network.admin("authority").post::<serde_json::Value>("/hospitals", &entry).await?;
     let own = HospitalKeys { signing: signing.public().clone(), hpke: *Native.generate_hpke_key().public() };
     let mut seen = Vec::new();

@@ -412,7 +412,7 @@ async fn lists(scene: &mut Scene) -> Result<Finding, Failure> {
     scene.servant(A).restart()?;
     let twin = twin(scene, &mut b, &patient, &case).await?;
     let signing = scene.folder("hospital-b").join("keys/signing.pem");
-    renew_crl(&scene.folder(AUTHORITY), NAME, &[signing])?;
+    renew_crl(&scene.folder(AUTHORITY), NAME, &[signing], None)?;
     scene.servant(A).restart()?;
     seen.push(b.try_ask(scene, Ask::honest(&b, &patient, &later)?).await?);
     Ok(Finding::new(seen, 0, twin, "with a fresh list B's request brings the record"))

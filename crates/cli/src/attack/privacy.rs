@@ -224,7 +224,8 @@ async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
     let case = patient.delegate_all(scene).await?;
     let admin = scene.network.admin("authority");
     let mut trap = scene.mailbox(Native.generate_signing_key()).await?;
-    let entry = |mailbox: String| serde_json::json!({ "id": patient.a.hospital.as_str(), "mailbox": mailbox, "standing": "active" });
+    let entry =
+        |mailbox: String| serde_json::json!({ "id": patient.a.hospital.as_str(), "mailbox": mailbox, "replace": true });
     admin.post::<serde_json::Value>("/hospitals", &entry(trap.url.to_string())).await?;
     patient.present(scene, &case).await?;
     let letter = trap.next(scene, super::scene::PATIENCE).await?.or_fail("B asks nobody")?;

@@ -1,5 +1,6 @@
 //! What the authority's operator does.
 
+mod enrol;
 pub mod inspect;
 mod log;
 mod renew;
@@ -18,6 +19,7 @@ use waybill_server::clock::{Clock, SystemClock};
 use waybill_server::config::ConfigFile;
 use waybill_server::files;
 
+pub use self::enrol::{enrol_hospital, say_thumbprints, thumbprints};
 use crate::admin::Admin;
 use crate::args::{AuthorityCommand, ServeArgs};
 use crate::console::Console;
@@ -49,6 +51,7 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
             console.result(&json!({ "config": file }), format!("wrote {}", file.display()));
             Ok(Exit::Success)
         }
+        AuthorityCommand::IssueIssuing { folder, root_key } => issue_issuing(&folder, &root_key, console),
         AuthorityCommand::IssueService { folder, name, service, into } => {
             issue_service(&folder, &named(&folder, name)?, &service, &into)?;
             console.result(
@@ -57,16 +60,12 @@ pub async fn run(command: AuthorityCommand, console: &Console) -> Result<Exit, F
             );
             Ok(Exit::Success)
         }
-        AuthorityCommand::EnrolHospital { folder, name, requests, mailbox } => {
-            let id = enrol_hospital(&folder, &named(&folder, name)?, &requests, &mailbox).await?;
-            console.result(&json!({ "hospital": id, "mailbox": mailbox }), format!("{id} is certified and enrolled"));
-            Ok(Exit::Success)
-        }
+        AuthorityCommand::EnrolHospital(args) => enrol::run(&args, console).await,
         AuthorityCommand::SuspendHospital(one) => standing::suspend(&one, console).await,
         AuthorityCommand::ResumeHospital(one) => standing::resume(&one, console).await,
         AuthorityCommand::RevokeHospital(one) => standing::revoke(&one, console).await,
-        AuthorityCommand::Crl { folder, name, revoke } => {
-            let (number, revoked) = renew_crl(&folder, &named(&folder, name)?, &revoke)?;
+        AuthorityCommand::Crl { folder, name, revoke, revoke_all_of } => {
+            let (number, revoked) = renew_crl(&folder, &named(&folder, name)?, &revoke, revoke_all_of.as_deref())?;
             let line =
                 format!("revocation list {number} names {revoked} certificates; the running server serves it at once");
             console.result(&json!({ "number": number, "revoked": revoked }), line);
@@ -135,6 +134,17 @@ fn init(folder: &Path, name: &str, console: &Console) -> Result<Exit, Failure> {
         folder.join("root").display()
     ));
     console.json(&json!({ "name": name, "root": root, "log": log }));
+    Ok(Exit::Success)
+}
+
+fn issue_issuing(folder: &Path, root_key: &Path, console: &Console) -> Result<Exit, Failure> {
+    let place = Folder::new(folder);
+    let until = ceremony::issue_issuing(&place, root_key, &Native, now()).map_err(ceremony_failure)?;
+    let file = place.join("issuing/issuing.pem");
+    console.say(format!("{} is good for {} days.", file.display(), (until - now()) / 86_400));
+    console.say("Bring it to the desk and take the root key offline again; then, at the desk:");
+    console.say("  waybill authority renew --force   certifies the online keys under it (name relay and witness with --service)");
+    console.json(&json!({ "issuing": file, "until": until }));
     Ok(Exit::Success)
 }
 
@@ -218,35 +228,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         .map_err(|e| Failure::environment(format!("cannot copy {} to {}", from.display(), to.display()), e))
 }
 
-/// Certifies a hospital and enters it into the running authority's registry; gives its name.
+/// Signs a fresh revocation list that also names the given certificates, and everything that was ever prepared for one holder; gives
+/// its number and how many it names.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn enrol_hospital(folder: &Path, name: &str, requests: &Path, mailbox: &str) -> Result<String, Failure> {
-    let place = Folder::new(folder);
-    let read = |file: &str| {
-        files::read(&requests.join(file)).map_err(|e| Failure::environment("a certificate request cannot be read", e))
-    };
-    let desk = Desk::open(&place, name, &Native).map_err(ceremony_failure)?;
-    let made = desk.certify_hospital(&read("tls.csr")?, &read("signing.csr")?, now()).map_err(ceremony_failure)?;
-    let write = |file: &str, text: &str| {
-        let written = files::write_public(&requests.join(file), text.as_bytes());
-        written.map_err(|e| Failure::environment("a certificate cannot be written", e))
-    };
-    write("tls.pem", &made.tls)?;
-    write("signing.pem", &made.signing)?;
-    copy(&place.crl(), &requests.join("crl.pem"))?;
-    let admin = Admin::new(folder.join("data/admin.sock"));
-    let entry = json!({ "id": made.name, "mailbox": mailbox, "standing": "active" });
-    admin.post::<serde_json::Value>("/hospitals", &entry).await?;
-    Ok(made.name)
-}
-
-/// Signs a fresh revocation list that also names the given certificates; gives its number and how many it names.
-///
-/// # Errors
-/// [`Failure`].
-pub fn renew_crl(folder: &Path, name: &str, revoke: &[PathBuf]) -> Result<(u64, usize), Failure> {
+pub fn renew_crl(folder: &Path, name: &str, revoke: &[PathBuf], all_of: Option<&str>) -> Result<(u64, usize), Failure> {
     let place = Folder::new(folder);
     let anchor = desk::anchor(&place).map_err(ceremony_failure)?;
     let mut serials = Vec::new();
@@ -261,6 +248,14 @@ pub fn renew_crl(folder: &Path, name: &str, revoke: &[PathBuf]) -> Result<(u64, 
         })?);
     }
     let desk = Desk::open(&place, name, &Native).map_err(ceremony_failure)?;
+    if let Some(holder) = all_of {
+        let theirs = desk.serials_of(holder).map_err(ceremony_failure)?;
+        if theirs.is_empty() {
+            return Err(Failure::failed(format!("this desk never certified {holder}"))
+                .hint("`waybill authority status` lists whom it certified"));
+        }
+        serials.extend(theirs);
+    }
     desk.renew_crl(&serials, now()).map_err(ceremony_failure)
 }
 

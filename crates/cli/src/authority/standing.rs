@@ -28,14 +28,6 @@ pub(super) async fn suspend(one: &OneHospital, console: &Console) -> Result<Exit
 
 /// Lets a suspended hospital take part again.
 pub(super) async fn resume(one: &OneHospital, console: &Console) -> Result<Exit, Failure> {
-    let known: Vec<DirectoryEntry> = admin(&one.folder).read("/hospitals").await?;
-    if known.iter().any(|entry| entry.id == one.hospital && entry.standing == "revoked") {
-        return Err(Failure::failed(format!(
-            "{} is revoked: its certificates stay on the revocation list",
-            one.hospital
-        ))
-        .hint("it makes new keys, and `waybill authority enrol-hospital` certifies them"));
-    }
     let entry = change(one, "active").await?;
     console.result(&entry, format!("{} takes part again", entry.id));
     Ok(Exit::Success)

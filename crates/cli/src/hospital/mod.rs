@@ -19,7 +19,7 @@ use waybill_server::mailbox::{MailboxId, MailboxUrl};
 
 use crate::admin::{Admin, member};
 use crate::args::{AtHospital, HospitalCommand, ServeArgs};
-use crate::authority::{copy, write_config};
+use crate::authority::{self, copy, write_config};
 use crate::console::Console;
 use crate::failure::{Exit, Failure};
 use crate::inputs;
@@ -70,7 +70,10 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
             let mailbox = init_with_root(&folder, &settings, &root)?;
             console.say(format!("Keys and requests are in {}. For the authority:", folder.join("keys").display()));
             console.say(format!("  tls.csr, signing.csr\n  mailbox {mailbox}"));
-            console.json(&json!({ "name": settings.name, "requests": folder.join("keys"), "mailbox": mailbox }));
+            let thumbprints = show_thumbprints(&folder.join("keys"), console)?;
+            console.json(&json!({
+                "name": settings.name, "requests": folder.join("keys"), "mailbox": mailbox, "thumbprints": thumbprints,
+            }));
             Ok(Exit::Success)
         }
         HospitalCommand::Enrol { at, certificates } => {
@@ -85,7 +88,8 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
             let requests = change_keys(&folder)?;
             console.say(format!("New keys and requests are in {}. For the authority:", requests.display()));
             console.say("  tls.csr, signing.csr; then `hospital enrol` with that folder, and start the server again");
-            console.json(&json!({ "requests": requests }));
+            let thumbprints = show_thumbprints(&requests, console)?;
+            console.json(&json!({ "requests": requests, "thumbprints": thumbprints }));
             Ok(Exit::Success)
         }
         HospitalCommand::Serve(args) => serve(&args).await,
@@ -109,6 +113,14 @@ pub async fn run(command: HospitalCommand, console: &Console) -> Result<Exit, Fa
         }
         command => staff::run(command, console).await,
     }
+}
+
+/// Shows what the authority's operator is read aloud, and gives it as JSON.
+fn show_thumbprints(requests: &Path, console: &Console) -> Result<Value, Failure> {
+    let thumbprints = authority::thumbprints(requests)?;
+    console.say("The authority's operator sees these thumbprints; compare them in person:");
+    authority::say_thumbprints(&thumbprints, *console);
+    Ok(json!({ "tls": thumbprints[0].to_string(), "signing": thumbprints[1].to_string() }))
 }
 
 /// A path as the server sees it.

@@ -1,5 +1,6 @@
 //! The authority by hand, restored from an old copy, and inspected.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
@@ -100,12 +101,19 @@ async fn a_hospital_renews_its_certificates_while_it_runs_and_only_for_its_own_k
     assert_eq!(suspended["standing"], "suspended");
     a.post::<Value>("/renewal", &json!({})).await.expect_err("a suspended hospital renews nothing");
     operator(&["resume-hospital", "hospital-a.example", "--folder", &desk]);
-    let pass = operator(&["renew", &desk]);
+    // The root signs the issuing key again: everything that is certified from now on hangs on the new certificate.
+    let issuing = || std::fs::read(home.join("issuing/issuing.pem")).unwrap();
+    let first = issuing();
+    operator(&["issue-issuing", &desk, "--root-key", text(&home.join("root/root.key"))]);
+    assert_ne!(issuing(), first);
+    let pass = operator(&["renew", &desk, "--force"]);
     assert_eq!(pass["hospitals"], json!([{ "hospital": "hospital-a.example", "renewed": true, "reason": null }]));
     assert_eq!(look().await["renewal"], "renewed");
     let after = ["tls.pem", "signing.pem", "tls.key", "signing.key"].map(read);
     assert!(before[0] != after[0] && before[1] != after[1], "both chains are new");
     assert_eq!((&before[2], &before[3]), (&after[2], &after[3]), "the keys are not");
+    let under = |chain: &[u8], issuer: &[u8]| chain.ends_with(issuer);
+    assert!(under(&before[1], &first) && under(&after[1], &issuing()), "the hospital's chain hangs on the new one");
     // What the old certificate's serial was is on the list now: what goes on working is the renewed one.
     let old = scene.path("old.pem");
     for chain in &before[..2] {
@@ -159,6 +167,87 @@ async fn standing_is_changed_and_certificates_are_renewed_and_revoked_by_command
     scene.network.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_enrolled_in_silence_and_no_revoked_key_or_name_comes_back() {
+    let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
+    let home = scene.network.folder().join("authority");
+    let desk = text(&home).to_owned();
+    let network = scene.path("network.toml");
+    let init = |folder: &str, name: &str| {
+        let folder = scene.path(folder);
+        let made = waybill(["--json", "hospital", "init", text(&folder), "--name", name, "--network", text(&network)]);
+        assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+        json_of(&made)
+    };
+    let enrol = |requests: &str, mailbox: &str, more: &[&str]| {
+        let args = ["--json", "authority", "enrol-hospital", &desk, "--requests", requests, "--mailbox", mailbox];
+        let output = waybill(args.iter().chain(more));
+        (output.status.code().unwrap(), json_of(&output), stderr(&output))
+    };
+    let entry = |name: &str| {
+        let hospitals = operator(&["status", &desk])["hospitals"].as_array().unwrap().clone();
+        hospitals.into_iter().find(|hospital| hospital["id"] == name).unwrap()
+    };
+    // A stranger's requests under A's name.
+    let a = entry("hospital-a.example");
+    let stranger = init("stranger", "hospital-a.example");
+    let (requests, mailbox) = (stranger["requests"].as_str().unwrap(), stranger["mailbox"].as_str().unwrap());
+    let (code, _, said) = enrol(requests, mailbox, &["--yes"]);
+    assert!(code == 1 && said.contains("enrolled already") && said.contains("--replace"), "{said}");
+    let (code, _, said) = enrol(requests, mailbox, &["--yes", "--replace", "--hospital", "hospital-b.example"]);
+    assert!(code == 1 && said.contains("not of hospital-b.example"), "{said}");
+    let (code, _, said) = enrol(requests, mailbox, &["--replace"]);
+    assert!(code == 2 && said.contains("--yes"), "nobody was asked: {said}");
+    assert!(!Path::new(requests).join("tls.pem").exists() && !Path::new(requests).join("signing.pem").exists());
+    assert_eq!(entry("hospital-a.example"), a);
+    // An operator who insists is obeyed, but not in silence.
+    let (code, made, said) = enrol(requests, mailbox, &["--replace", "--yes"]);
+    assert_eq!((code, &made["thumbprints"], &made["replaced"]), (0, &stranger["thumbprints"], &a), "{said}");
+    let status = operator(&["status", &desk]);
+    let keys: BTreeSet<_> = status["certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["holder"] == "hospital-a.example" && c["use"] == "hospital-signing")
+        .map(|c| c["key"].as_str().unwrap())
+        .collect();
+    assert!(keys.len() == 2 && keys.contains(stranger["thumbprints"]["signing"].as_str().unwrap()), "{keys:?}");
+    assert!(status["attention"].to_string().contains("hospital-a.example has good certificates of 2 keys"), "{status}");
+    let log = std::fs::read_to_string(scene.network.folder().join("logs/authority.log")).unwrap();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("was replaced")), "{log}");
+
+    // B is suspended, enrolled again with the keys it has, and stays suspended.
+    let b = "hospital-b.example";
+    let held = entry(b)["mailbox"].as_str().unwrap().to_owned();
+    let old = scene.network.folder().join("hospital-b/keys");
+    operator(&["suspend-hospital", b, "--folder", &desk]);
+    let (code, made, said) = enrol(text(&old), &held, &["--replace", "--yes"]);
+    assert_eq!((code, &made["standing"]), (0, &json!("suspended")), "{said}");
+    assert_eq!(entry(b)["standing"], "suspended");
+    // Its keys were stolen: every certificate of them ends, and none is made again.
+    assert_eq!(operator(&["crl", &desk, "--revoke-all-of", b])["revoked"], 4);
+    let (code, _, said) = enrol(text(&old), &held, &["--replace", "--yes"]);
+    assert!(code == 1 && said.contains("certificate was revoked"), "{said}");
+    let fresh = init("fresh", b);
+    let (requests, mailbox) = (fresh["requests"].as_str().unwrap(), fresh["mailbox"].as_str().unwrap());
+    let (code, made, said) = enrol(requests, mailbox, &["--replace", "--yes", "--hospital", b]);
+    assert_eq!((code, &made["standing"], &made["mailbox"]), (0, &json!("suspended"), &json!(mailbox)), "{said}");
+    assert_eq!(operator(&["resume-hospital", b, "--folder", &desk])["standing"], "active");
+
+    // A revocation is for good, whatever keys come.
+    operator(&["revoke-hospital", b, "--folder", &desk]);
+    let last = init("last", b);
+    for requests in [last["requests"].as_str().unwrap(), requests] {
+        let (code, _, said) = enrol(requests, mailbox, &["--replace", "--yes"]);
+        assert!(code == 1 && said.contains("revoked"), "{said}");
+    }
+    assert!(!Path::new(last["requests"].as_str().unwrap()).join("tls.pem").exists());
+    assert_eq!(entry(b)["standing"], "revoked");
+    let unknown = waybill(["authority", "crl", &desk, "--revoke-all-of", "nobody.example"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", stderr(&unknown));
+    scene.network.stop();
+}
+
 /// Asks until it is so; a machine may be busy, but not for ever.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
     for _ in 0..1200 {
@@ -201,7 +290,7 @@ async fn a_hospital_suspended_in_mid_case_gets_no_key_and_the_case_ends_refused(
     scene.network.stop();
 }
 
-/// A second patient, who exists at A and arrives at B.
+/// A second patient, who exists at A and arrives at B, where their sex is not known: A's staff must compare the two.
 fn second_patient(scene: &Scene, record: &Path) {
     let loaded = scene.staff("hospital-a", &["import-record", "HOME", text(record)]);
     let local = loaded["patients"][0].as_str().unwrap().to_owned();
@@ -219,12 +308,23 @@ fn second_patient(scene: &Scene, record: &Path) {
     patient
         .as_object_mut()
         .unwrap()
-        .retain(|name, _| ["resourceType", "identifier", "name", "gender", "birthDate"].contains(&name.as_str()));
+        .retain(|name, _| ["resourceType", "identifier", "name", "birthDate"].contains(&name.as_str()));
     patient["id"] = json!("other-at-b");
     let file = scene.path("other-at-b.json");
     std::fs::write(&file, patient.to_string()).unwrap();
     let loaded = scene.staff("hospital-b", &["import-record", "HOME", text(&file)]);
     scene.patient("other", &["enrol", &scene.code("hospital-b", loaded["patients"][0].as_str().unwrap())]);
+}
+
+/// Begins a case of the second patient, which waits for A's staff; gives its id.
+async fn begin_second(scene: &Scene) -> String {
+    scene.ends("other", 1, &["migrate", "--from", "hospital-a", "--to", "hospital-b", "--yes", "--wait", "2s"]);
+    let waiting = || {
+        let cases = scene.staff("hospital-a", &["cases", "HOME"]).as_array().unwrap().clone();
+        cases.into_iter().find(|case| case["state"] == "awaiting-review")
+    };
+    until("A waits for its staff", || waiting().is_some()).await;
+    waiting().unwrap()["proof"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +338,12 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     let others = tempfile::tempdir().unwrap();
     let other = sample(others.path(), &["--seed", "77", "--resources", "10", "--attachments", "0"]);
     second_patient(&scene, &other);
-    let stranger = migrate(&scene, "other", &[]);
+    let stopped = begin_second(&scene).await;
+    assert_eq!(scene.patient("other", &["stop"])["outcome"], "revoked");
+    let stranger = begin_second(&scene).await;
+    scene.staff("hospital-a", &["approve", "HOME", &stranger]);
+    assert_eq!(scene.patient("other", &["watch", &stranger[..8]])["outcome"], "filed");
+    migrate(&scene, "wallet", &["--scope", "types=Condition", "--withhold-safety"]);
     // Nothing changes any more, also not in write-ahead logs.
     for servant in
         [&mut scene.network.authority, &mut scene.network.relay, &mut scene.network.witness, &mut scene.network.b]
@@ -278,7 +383,10 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
         assert!(terms[kind].as_u64() > Some(0) && control[kind].as_u64() > Some(0), "{kind}: {terms} {control}");
     }
     let links = &report["linkability"];
-    assert_eq!((&links["cases"], &links["compared"], &links["links"]), (&json!(3), &json!(3), &json!([])), "{links:#}");
+    // Four were filed, three of one patient and one of another; the one that was revoked is alone of its kind.
+    assert_eq!((&links["cases"], &links["compared"], &links["links"]), (&json!(5), &json!(4), &json!([])), "{links:#}");
+    let kinds: Vec<_> = links["kinds"].as_array().unwrap().iter().map(|k| (&k["state"], &k["compared"])).collect();
+    assert_eq!(kinds, [(&json!("filed"), &json!(true)), (&json!("revoked"), &json!(false))], "{links:#}");
     assert!(links["values"].as_u64() > Some(50), "rows were taken apart: {links}");
     assert!(Path::new(&a).exists());
     // Whoever knows whose the cases are and asks for just these finds nothing more.
@@ -287,6 +395,8 @@ async fn authority_relay_and_witness_hold_nothing_of_a_record_and_link_no_cases(
     let links = &json_of(&named)["linkability"];
     assert_eq!(named.status.code(), Some(0), "{} {links:#}", stderr(&named));
     assert_eq!((&links["compared"], &links["links"]), (&json!(3), &json!([])), "{links:#}");
+    let kindless = waybill(["authority", "inspect", &authority, "--link", &first, &second, "--other", &stopped]);
+    assert_eq!(kindless.status.code(), Some(2), "what filed cases share is no link: {}", stderr(&kindless));
     let unknown = waybill(["authority", "inspect", &authority, "--link", &first, &first, "--other", &stranger]);
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
 

@@ -58,13 +58,13 @@ fn a_revocation_list_grows_by_certificates_of_ours_only() {
     authority::make_keys(&desk, "authority.example").unwrap();
     authority::issue_service(&desk, "authority.example", "relay.example", &folder.path().join("relay")).unwrap();
     let certificate = folder.path().join("relay/tls.pem");
-    let first = authority::renew_crl(&desk, "authority.example", std::slice::from_ref(&certificate)).unwrap();
-    let again = authority::renew_crl(&desk, "authority.example", &[certificate]).unwrap();
+    let first = authority::renew_crl(&desk, "authority.example", std::slice::from_ref(&certificate), None).unwrap();
+    let again = authority::renew_crl(&desk, "authority.example", &[certificate], None).unwrap();
     assert_eq!((first, again), ((2, 1), (3, 1)));
     let other = folder.path().join("other");
     authority::make_keys(&other, "other.example").unwrap();
-    assert!(authority::renew_crl(&desk, "authority.example", &[other.join("online/tls.pem")]).is_err());
-    assert_eq!(authority::renew_crl(&desk, "authority.example", &[]).unwrap(), (4, 1));
+    assert!(authority::renew_crl(&desk, "authority.example", &[other.join("online/tls.pem")], None).is_err());
+    assert_eq!(authority::renew_crl(&desk, "authority.example", &[], None).unwrap(), (4, 1));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn operators_set_up_a_network_with_commands_alone() {
         witness_key,
     ]);
     let mailbox = made["mailbox"].as_str().unwrap();
-    run(&["authority", "enrol-hospital", &desk, "--name", name, "--requests", &keys, "--mailbox", mailbox]);
+    run(&["authority", "enrol-hospital", &desk, "--name", name, "--requests", &keys, "--mailbox", mailbox, "--yes"]);
     run(&["hospital", "enrol", &home, "--certificates", &keys]);
     let hospital = start("hospital", "hospital");
     let record = sample(folder.path(), &["--resources", "8", "--attachments", "0"]);

@@ -270,7 +270,10 @@ fn change_keys_and_release(mut network: Network, folder: PathBuf, a: String) -> 
     let mailbox = settings.lines().find_map(|line| line.strip_prefix("mailbox = ")).unwrap().trim_matches('"');
     let made = run(&["hospital", "change-keys", &a]);
     let (requests, desk) = (made["requests"].as_str().unwrap(), folder.join("authority"));
-    run(&["authority", "enrol-hospital", desk.to_str().unwrap(), "--requests", requests, "--mailbox", mailbox]);
+    let desk = desk.to_str().unwrap();
+    let enrol =
+        ["authority", "enrol-hospital", desk, "--requests", requests, "--mailbox", mailbox, "--replace", "--yes"];
+    assert_eq!(run(&enrol)["thumbprints"], made["thumbprints"], "both sides see the same to compare");
     run(&["hospital", "enrol", &a, "--certificates", requests]);
     network.a.restart().unwrap();
     run(&["hospital", "approve", &a, waiting["proof"].as_str().unwrap()]);

@@ -11,7 +11,7 @@ use waybill_crypto::keys::Ed25519SecretKey;
 use waybill_protocol::log::{KeyName, NoteKeyKind, NoteSigner};
 use zeroize::Zeroizing;
 
-use super::desk::Desk;
+use super::desk::{self, Desk};
 use super::revoked::RevokedList;
 use crate::files::{self, FileError};
 
@@ -36,6 +36,11 @@ pub enum CeremonyError {
     /// A renewal for a key that has no good certificate: not issued here, expired, or revoked.
     #[error("{0} asks for another key than the one it has a good certificate for; enrol it again, in person")]
     OtherKey(String),
+    /// A key of which a certificate was revoked: whoever has it may be anybody.
+    #[error(
+        "{0} asks for a key whose certificate was revoked; it makes new ones, with `waybill hospital init` in a new folder"
+    )]
+    RevokedKey(String),
     /// A certificate that cannot be renewed.
     #[error("{0} is not a certificate of this authority that is still good; issue a new one")]
     Lapsed(String),
@@ -127,10 +132,10 @@ pub fn init(folder: &Folder, authority: &str, backend: &dyn Backend, now: u64) -
     files::write_signing_key(&folder.join("issuing/issuing.key"), &issuing_key)?;
     files::write_public(&folder.join("issuing/issuing.pem"), pem(PemLabel::Certificate, &issuing.der).as_bytes())?;
 
-    let desk = Desk::new(folder, authority, backend, issuing_key, issuing.der);
+    let office = Desk::new(folder, authority, backend, issuing_key, issuing.der);
     for (file, profile) in [("proof-signing", Profile::ProofSigning), ("tls", Profile::ServiceTls)] {
         let key = backend.generate_signing_key();
-        let chain = desk.issue(profile, &party, key.public(), profile == Profile::ServiceTls, now)?;
+        let chain = office.issue(profile, &party, key.public(), profile == Profile::ServiceTls, now)?;
         files::write_signing_key(&folder.join(&format!("online/{file}.key")), &key)?;
         files::write_public(&folder.join(&format!("online/{file}.pem")), chain.as_bytes())?;
     }
@@ -139,7 +144,7 @@ pub fn init(folder: &Folder, authority: &str, backend: &dyn Backend, now: u64) -
     backend.random(seed.as_mut_slice());
     files::write_secret(&folder.join("online/log.key"), &seed)?;
     files::write_signing_key(&folder.join("online/mailbox.key"), &backend.generate_signing_key())?;
-    desk.sign_crl(&RevokedList::load(folder)?, now)
+    office.sign_crl(&RevokedList::load(folder)?, now)
 }
 
 /// The log's signer.
@@ -151,13 +156,35 @@ pub fn log_signer(folder: &Folder, authority: &str) -> Result<NoteSigner, Ceremo
     Ok(NoteSigner::new(log_name(authority)?, NoteKeyKind::Log, key))
 }
 
-/// Reads the offline root key, for the day a new issuing certificate is needed.
+/// Has the root sign another certificate for the issuing key, in the place of the one that it signed before, also when that one has
+/// ended. Gives the end of the new one. Units: unix seconds.
+///
+/// Needs the root key's file and, in the folder, `root.pem` and `issuing/issuing.pem`: no other key. Certificates and revocation lists
+/// of the issuing key stay good, for the key is the same.
 ///
 /// # Errors
-/// [`CeremonyError`].
-pub fn read_root_key(folder: &Folder) -> Result<RootKey, CeremonyError> {
-    let path = folder.join("root/root.key");
-    let der = from_pem(PemLabel::PrivateKey, &files::read(&path)?).ok();
+/// [`CeremonyError`]; [`CeremonyError::Lapsed`] when the root never signed the certificate in the folder.
+pub fn issue_issuing(folder: &Folder, root_key: &Path, backend: &dyn Backend, now: u64) -> Result<u64, CeremonyError> {
+    let root_key = read_root_key(root_key)?;
+    let (root, file) = (files::read_certificate(&folder.root_certificate())?, folder.join("issuing/issuing.pem"));
+    let (held, anchor) = (files::read_certificate(&file)?, desk::anchor(folder)?);
+    // One that was good at some time: a step is shorter than any certificate's life.
+    let years = (0..30).filter_map(|years| now.checked_sub(years * 365 * 86_400));
+    let issuer = years.into_iter().find_map(|at| anchor.verify_issuer(&held, at).ok());
+    let issuer = issuer.ok_or_else(|| CeremonyError::Lapsed(file.display().to_string()))?;
+    let full = issuer.name().as_str();
+    let crl_url = crl_url(full.strip_prefix("issuing.").unwrap_or(full));
+    let by_root = Issuer::new(backend, &root_key, &root, &crl_url)?;
+    let (profile, public_key) = (Profile::Issuing, issuer.public_key());
+    let subject = Subject { profile, name: issuer.name(), public_key, loopback: false };
+    let issued = by_root.issue(&subject, now, profile.max_lifetime_seconds())?;
+    files::write_public(&file, pem(PemLabel::Certificate, &issued.der).as_bytes())?;
+    Ok(now + profile.max_lifetime_seconds())
+}
+
+fn read_root_key(path: &Path) -> Result<RootKey, CeremonyError> {
+    let der = from_pem(PemLabel::PrivateKey, &files::read(path)?).ok();
     let key = der.and_then(|der| root_key_from_pkcs8(&der).ok());
-    Ok(key.ok_or(FileError::Content { path, what: "a P-384 private key in PKCS#8 PEM" })?)
+    let what = "a P-384 private key in PKCS#8 PEM";
+    Ok(key.ok_or_else(|| FileError::Content { path: path.to_owned(), what })?)
 }

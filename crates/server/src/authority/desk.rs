@@ -12,6 +12,7 @@ use waybill_crypto::certificate::{
     CertificateRequest, Issuer, KeySigner, PartyName, Profile, RequestError, Serial, Subject, TrustAnchor,
     VerifiedCertificate, verify_chain_offline, verify_csr,
 };
+use waybill_crypto::digest::Digest;
 use waybill_crypto::keys::{SigningKey, VerifyingKey};
 
 use super::ceremony::{CeremonyError, Folder, crl_url, name, pem};
@@ -39,6 +40,26 @@ pub struct HospitalCertificates {
     pub tls: String,
     /// For its messages.
     pub signing: String,
+}
+
+/// A hospital's two requests: each proves its key, they are one hospital's, and no certificate of these keys was revoked.
+pub struct HospitalRequests {
+    tls: CertificateRequest,
+    signing: CertificateRequest,
+}
+
+impl HospitalRequests {
+    /// The hospital's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.tls.name.as_str()
+    }
+
+    /// The thumbprints of the TLS and of the signing key, to be compared in person.
+    #[must_use]
+    pub fn thumbprints(&self) -> [Digest; 2] {
+        [self.tls.public_key.thumbprint(), self.signing.public_key.thumbprint()]
+    }
 }
 
 /// The authority's name, as its issuing certificate carries it.
@@ -114,7 +135,7 @@ impl<'a> Desk<'a> {
 
     /// What is about to be signed is on disk before it is signed.
     fn record_intent(&self, name: &str, serial: &Serial, to_be_signed: &[u8]) -> Result<(), CeremonyError> {
-        let folder = self.folder.join("issuing/intents");
+        let folder = self.intents_folder();
         files::make_folder(&folder)?;
         let file = folder.join(format!("{}-{}.tbs", hex::encode(serial.0), hex::encode(name)));
         Ok(files::write_private(&file, to_be_signed)?)
@@ -125,6 +146,10 @@ impl<'a> Desk<'a> {
         files::make_folder(&folder)?;
         let file = folder.join(format!("{}-{}.pem", hex::encode(serial.0), hex::encode(name)));
         Ok(files::write_private(&file, chain.as_bytes())?)
+    }
+
+    fn intents_folder(&self) -> PathBuf {
+        self.folder.join("issuing/intents")
     }
 
     fn issued_folder(&self) -> PathBuf {
@@ -157,12 +182,8 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// [`CeremonyError`].
     pub fn serials_of(&self, party: &str) -> Result<Vec<Serial>, CeremonyError> {
-        let intents = list(&self.folder.join("issuing/intents"))?;
-        let serial = |path: &PathBuf| {
-            let text = path.file_name()?.to_str()?.split('-').next()?.to_owned();
-            hex::decode(text).ok()?.try_into().ok().map(Serial)
-        };
-        Ok(intents.iter().filter(|path| names(path, party)).filter_map(serial).collect())
+        let intents = list(&self.intents_folder())?;
+        Ok(intents.iter().filter(|path| names(path, party)).filter_map(|path| serial_of(path)).collect())
     }
 
     /// Makes key and certificate for a service (relay, witness) into `folder/tls.key` and `folder/tls.pem`.
@@ -197,32 +218,51 @@ impl<'a> Desk<'a> {
         Ok(now + held.profile.max_lifetime_seconds())
     }
 
-    fn read_pair(
-        &self,
-        tls_csr: &[u8],
-        signing_csr: &[u8],
-    ) -> Result<(CertificateRequest, CertificateRequest), CeremonyError> {
-        read_request_pair(self.backend, tls_csr, signing_csr)
-    }
-
-    /// Certifies a hospital from its two requests, whose proofs of possession are verified here.
+    /// Reads a hospital's two requests, whose proofs of possession are verified here.
     ///
     /// # Errors
-    /// [`CeremonyError`].
+    /// [`CeremonyError::Pair`], [`CeremonyError::RevokedKey`].
+    pub fn read_hospital(&self, tls_csr: &[u8], signing_csr: &[u8]) -> Result<HospitalRequests, CeremonyError> {
+        let (tls, signing) = read_request_pair(self.backend, tls_csr, signing_csr)?;
+        let requests = HospitalRequests { tls, signing };
+        self.refuse_revoked(&requests)?;
+        Ok(requests)
+    }
+
+    /// A key is not certified when a certificate of it was ever revoked, whoever's it was and for whichever use.
+    fn refuse_revoked(&self, requests: &HospitalRequests) -> Result<(), CeremonyError> {
+        let revoked = RevokedList::load(&self.folder)?;
+        let keys = [&requests.tls, &requests.signing].map(|request| request.public_key.to_spki_der());
+        for path in list(&self.intents_folder())? {
+            if !serial_of(&path).is_some_and(|serial| revoked.contains(&serial)) {
+                continue;
+            }
+            // What was to be signed holds the key as it stands in the certificate.
+            let prepared = files::read(&path)?;
+            if keys.iter().any(|key| prepared.windows(key.len()).any(|part| part == key)) {
+                return Err(CeremonyError::RevokedKey(requests.name().to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Certifies a hospital. Who it is was found out before, in person.
+    ///
+    /// # Errors
+    /// [`CeremonyError`]; [`CeremonyError::RevokedKey`] also for what was revoked since the requests were read.
     pub fn certify_hospital(
         &self,
-        tls_csr: &[u8],
-        signing_csr: &[u8],
+        requests: &HospitalRequests,
         now: u64,
     ) -> Result<HospitalCertificates, CeremonyError> {
-        let (tls, signing) = self.read_pair(tls_csr, signing_csr)?;
+        self.refuse_revoked(requests)?;
         let certify = |request: &CertificateRequest| {
             self.issue(request.profile, &request.name, &request.public_key, request.loopback, now)
         };
         Ok(HospitalCertificates {
-            name: tls.name.as_str().to_owned(),
-            tls: certify(&tls)?,
-            signing: certify(&signing)?,
+            name: requests.name().to_owned(),
+            tls: certify(&requests.tls)?,
+            signing: certify(&requests.signing)?,
         })
     }
 
@@ -230,7 +270,8 @@ impl<'a> Desk<'a> {
     /// and not revoked. Another key is another enrolment, in person.
     ///
     /// # Errors
-    /// [`CeremonyError::OtherKey`], [`CeremonyError::Pair`] when the requests are by another hospital than `hospital`.
+    /// [`CeremonyError::OtherKey`], [`CeremonyError::RevokedKey`], [`CeremonyError::Pair`] when the requests are by another hospital
+    /// than `hospital`.
     pub fn renew_hospital(
         &self,
         hospital: &str,
@@ -238,18 +279,18 @@ impl<'a> Desk<'a> {
         signing_csr: &[u8],
         now: u64,
     ) -> Result<HospitalCertificates, CeremonyError> {
-        let (tls, signing) = self.read_pair(tls_csr, signing_csr)?;
-        if tls.name.as_str() != hospital {
+        let requests = self.read_hospital(tls_csr, signing_csr)?;
+        if requests.name() != hospital {
             return Err(CeremonyError::Pair);
         }
         let held = self.issued(Some(hospital), now)?;
         let same = |request: &CertificateRequest| {
             held.iter().any(|leaf| leaf.profile == request.profile && leaf.public_key == request.public_key)
         };
-        if !same(&tls) || !same(&signing) {
+        if !same(&requests.tls) || !same(&requests.signing) {
             return Err(CeremonyError::OtherKey(hospital.to_owned()));
         }
-        self.certify_hospital(tls_csr, signing_csr, now)
+        self.certify_hospital(&requests, now)
     }
 
     /// Adds certificates to what is revoked, and signs a fresh list; gives its number and how many it names.
@@ -304,6 +345,12 @@ pub fn read_request_pair(
 fn names(path: &Path, party: &str) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.split_once('-'));
     stem.is_some_and(|(_, name)| name == hex::encode(party))
+}
+
+/// The serial number by which a file of the desk's memory is named.
+fn serial_of(path: &Path) -> Option<Serial> {
+    let (serial, _) = path.file_stem()?.to_str()?.split_once('-')?;
+    hex::decode(serial).ok()?.try_into().ok().map(Serial)
 }
 
 /// The files of a folder, by name; none when there is no folder yet.
@@ -368,8 +415,12 @@ mod tests {
         }
 
         fn enrol(&self, now: u64) -> HospitalCertificates {
-            let [tls, signing] = self.requests(&self.keys, HOSPITAL);
-            self.desk().certify_hospital(&tls, &signing, now).unwrap()
+            self.certify(&self.keys, HOSPITAL, now).unwrap()
+        }
+
+        fn certify(&self, keys: &[SigningKey; 2], name: &str, now: u64) -> Result<HospitalCertificates, CeremonyError> {
+            let [tls, signing] = self.requests(keys, name);
+            self.desk().certify_hospital(&self.desk().read_hospital(&tls, &signing)?, now)
         }
 
         /// What another hospital makes of this signing chain, with the list that lies on disk.
@@ -436,7 +487,40 @@ mod tests {
         let serials = office.desk().serials_of(HOSPITAL).unwrap();
         assert_eq!(serials.len(), 4, "two at the enrolment, two at the renewal");
         assert_eq!(office.desk().renew_crl(&serials, START + 29 * DAY).unwrap(), (2, 4));
-        assert!(matches!(refused(&office.keys, HOSPITAL, START + 29 * DAY), Some(CeremonyError::OtherKey(_))));
+        assert!(matches!(refused(&office.keys, HOSPITAL, START + 29 * DAY), Some(CeremonyError::RevokedKey(_))));
+    }
+
+    #[test]
+    fn a_key_whose_certificate_was_revoked_is_never_certified_again_under_any_name_or_use() {
+        let office = Office::open();
+        let [tls, signing] = office.requests(&office.keys, HOSPITAL);
+        let read_before = office.desk().read_hospital(&tls, &signing).unwrap();
+        office.enrol(START);
+        let spare = [Native.generate_signing_key(), Native.generate_signing_key()];
+        assert!(office.certify(&spare, HOSPITAL, START).is_ok(), "a change of keys");
+        let [first, second] = [&office.keys[0], &office.keys[1]];
+        let serials = office.desk().serials_of(HOSPITAL).unwrap();
+        assert_eq!(serials.len(), 4);
+        // Only the first key's certificate for TLS is revoked.
+        let leaves = office.desk().issued(Some(HOSPITAL), START).unwrap();
+        let leaf = leaves.iter().find(|leaf| leaf.public_key == *first.public()).unwrap();
+        office.desk().renew_crl(&[leaf.serial.clone()], START).unwrap();
+        let refused = |keys: &[SigningKey; 2], name| {
+            assert!(
+                matches!(office.certify(keys, name, START + 60 * DAY), Err(CeremonyError::RevokedKey(_))),
+                "{name}"
+            );
+        };
+        refused(&office.keys, HOSPITAL);
+        refused(&office.keys, "hospital-b.example");
+        refused(&[second.clone(), first.clone()], HOSPITAL);
+        refused(&[spare[0].clone(), first.clone()], "hospital-c.example");
+        assert!(matches!(office.desk().certify_hospital(&read_before, START), Err(CeremonyError::RevokedKey(_))));
+        assert!(office.certify(&[spare[0].clone(), second.clone()], HOSPITAL, START).is_ok(), "neither was revoked");
+        // A certificate that ran out long ago burns its key all the same.
+        let late = office.desk().serials_of(HOSPITAL).unwrap();
+        office.desk().renew_crl(&late, START + 400 * DAY).unwrap();
+        refused(&spare, "hospital-d.example");
     }
 
     #[test]
@@ -453,5 +537,37 @@ mod tests {
         };
         assert_eq!(leaf(START + 100 * DAY).unwrap().subject, "authority.example", "good beyond the first term");
         assert!(matches!(office.desk().renew_file(&stem, START + 200 * DAY), Err(CeremonyError::Lapsed(_))));
+    }
+
+    #[test]
+    fn the_root_signs_the_same_issuing_key_again_also_after_its_certificate_ended() {
+        const YEAR: u64 = 365 * DAY;
+        let office = Office::open();
+        let (folder, held) = (office.folder(), office.enrol(START));
+        let (root, issuing) = (folder.join("root/root.key"), folder.join("issuing/issuing.pem"));
+        let before = files::read_certificate(&issuing).unwrap();
+        // Before the end: what was issued under the old certificate stays good, with the list that is signed from now on.
+        let until = ceremony::issue_issuing(&folder, &root, &Native, START + 10 * DAY).unwrap();
+        assert_eq!(until, START + 10 * DAY + 5 * YEAR);
+        assert_ne!(files::read_certificate(&issuing).unwrap(), before);
+        office.desk().renew_crl(&[], START + 10 * DAY).unwrap();
+        assert_eq!(office.judged(&held.signing, START + 10 * DAY), Ok(()));
+        let renewed = office.renew(&office.keys, HOSPITAL, START + 10 * DAY).unwrap();
+        assert_eq!(office.judged(&renewed.signing, START + 10 * DAY), Ok(()));
+        // After the end nothing is issued until the root has signed again.
+        let late = until + YEAR;
+        assert!(anchor(&folder).unwrap().verify_issuer(&files::read_certificate(&issuing).unwrap(), late).is_err());
+        assert!(office.certify(&office.keys, HOSPITAL, late).is_err());
+        ceremony::issue_issuing(&folder, &root, &Native, late).unwrap();
+        office.desk().renew_crl(&[], late).unwrap();
+        let again = office.certify(&office.keys, HOSPITAL, late).unwrap();
+        assert_eq!(office.judged(&again.signing, late), Ok(()));
+        // Another root's key signs nothing here, and a certificate that this root never signed is given no other.
+        let elsewhere = Office::open();
+        let other = elsewhere.folder().join("root/root.key");
+        assert!(matches!(ceremony::issue_issuing(&folder, &other, &Native, late), Err(CeremonyError::Issue(_))));
+        let foreign = files::read(&elsewhere.folder().join("issuing/issuing.pem")).unwrap();
+        files::write_public(&issuing, &foreign).unwrap();
+        assert!(matches!(ceremony::issue_issuing(&folder, &root, &Native, late), Err(CeremonyError::Lapsed(_))));
     }
 }

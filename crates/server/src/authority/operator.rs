@@ -20,7 +20,7 @@ use waybill_store::{Key, Objects, Space, SqliteStore};
 use super::engine::{Engine, read};
 use super::http::DirectoryEntry;
 use super::keys::OnlineFiles;
-use super::registry::Enrolled;
+use super::registry::{Enrolled, RegistryError};
 use super::renewal::Renewals;
 use super::sequencer::load_log;
 use crate::backup;
@@ -76,7 +76,8 @@ fn parse_standing(word: &str) -> Result<Standing, Problem> {
 }
 
 /// Where a case stands, in a stable word.
-fn state_word(state: AuthorityState) -> &'static str {
+#[must_use]
+pub fn state_word(state: AuthorityState) -> &'static str {
     match state {
         AuthorityState::Issued => "issued",
         AuthorityState::Redeemed => "redeemed",
@@ -92,15 +93,42 @@ pub(super) fn entry(hospital: &Enrolled) -> DirectoryEntry {
     DirectoryEntry { id: hospital.id.to_string(), mailbox: hospital.mailbox.clone(), standing }
 }
 
-async fn enrol(State(operator): Shared, body: Bytes) -> Result<StatusCode, Problem> {
-    let asked: DirectoryEntry =
-        serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected id, mailbox, standing"))?;
+/// A hospital to be enrolled, or, with `replace`, to be enrolled again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentRequest {
+    /// Its name.
+    pub id: String,
+    /// Its mailbox.
+    pub mailbox: String,
+    /// Whether it may take the place of one that is enrolled under this name.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// What an enrolment did.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EnrolmentMade {
+    /// The hospital as the registry has it now.
+    pub hospital: DirectoryEntry,
+    /// As the registry had it before, when it was replaced.
+    pub replaced: Option<DirectoryEntry>,
+}
+
+async fn enrol(State(operator): Shared, body: Bytes) -> Result<Json<EnrolmentMade>, Problem> {
+    let asked: EnrolmentRequest =
+        serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected id, mailbox, replace"))?;
     let id = HospitalId::parse(&asked.id).map_err(|_| Problem::malformed("the id is not a hospital id"))?;
-    let standing = parse_standing(&asked.standing)?;
-    let engine = &operator.engine;
-    let since = Timestamp(engine.party.clock.now_seconds());
-    engine.registry.put(&Enrolled { id, standing, mailbox: asked.mailbox, since }).await.map_err(|e| failed(&e))?;
-    Ok(StatusCode::NO_CONTENT)
+    let change = operator.engine.registry.enrol(&id, asked.mailbox, asked.replace).await.map_err(refused)?;
+    let (now, before) = (&change.now, change.before.as_ref());
+    match before {
+        None => tracing::info!(hospital = %id, "a hospital was enrolled"),
+        Some(before) => tracing::warn!(
+            hospital = %id, mailbox_changed = before.mailbox != now.mailbox, standing = standing_word(now.standing),
+            "an enrolled hospital was replaced: it is certified again"
+        ),
+    }
+    Ok(Json(EnrolmentMade { hospital: entry(now), replaced: before.map(entry) }))
 }
 
 async fn hospitals(State(operator): Shared) -> Result<Json<Vec<DirectoryEntry>>, Problem> {
@@ -125,16 +153,31 @@ async fn change_standing(
     let id = HospitalId::parse(&id).map_err(|_| Problem::not_found())?;
     let asked: StandingChange = serde_json::from_slice(&body).map_err(|_| Problem::malformed("expected standing"))?;
     let standing = parse_standing(&asked.standing)?;
-    let registry = &operator.engine.registry;
-    let found = registry.find(&id).await.map_err(|e| failed(&e))?;
-    let held = found.ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "not-enrolled", "no hospital of this name is enrolled")
-            .with_detail("see `authority status` for the names")
-    })?;
-    let changed = Enrolled { standing, ..held };
-    registry.put(&changed).await.map_err(|e| failed(&e))?;
+    let changed = operator.engine.registry.change_standing(&id, standing).await.map_err(refused)?.now;
     tracing::warn!(hospital = %changed.id, standing = standing_word(standing), "the standing of a hospital was changed");
     Ok(Json(entry(&changed)))
+}
+
+/// Why the registry stays as it is, for the operator.
+fn refused(error: RegistryError) -> Problem {
+    match error {
+        RegistryError::Service(error) => failed(&error),
+        RegistryError::Unknown(_) => {
+            Problem::new(StatusCode::NOT_FOUND, "not-enrolled", "no hospital of this name is enrolled")
+                .with_detail("see `authority status` for the names")
+        }
+        RegistryError::Enrolled(id) => {
+            Problem::new(StatusCode::CONFLICT, "enrolled", "a hospital of this name is enrolled already").with_detail(
+                format!(
+                    "if {id} itself has other keys or another mailbox, and both were compared in person: --replace"
+                ),
+            )
+        }
+        RegistryError::Revoked(id) => Problem::new(StatusCode::CONFLICT, "revoked", "a revocation is for good")
+            .with_detail(format!(
+                "{id} stays revoked; whoever runs it makes new keys and is enrolled under another name"
+            )),
+    }
 }
 
 /// What `GET /overview` says: facts of this moment, counts only.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use minicbor::{Decode, Encode};
+use thiserror::Error;
 use waybill_protocol::ids::{HospitalId, Timestamp};
 use waybill_protocol::messages::Standing;
 use waybill_protocol::migration::Recipient;
@@ -28,6 +29,32 @@ pub struct Enrolled {
     /// When it was enrolled.
     #[n(3)]
     pub since: Timestamp,
+}
+
+/// Why the registry stays as it is.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// The name is taken, and a replacement was not asked for.
+    #[error("{0} is enrolled already")]
+    Enrolled(HospitalId),
+    /// The name was revoked, which is for good.
+    #[error("{0} is revoked, and a revocation is for good")]
+    Revoked(HospitalId),
+    /// Nobody of this name is enrolled.
+    #[error("{0} is not enrolled")]
+    Unknown(HospitalId),
+    /// The store.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// What became of a hospital in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What is kept of it now.
+    pub now: Enrolled,
+    /// What was kept of it before, if it was enrolled.
+    pub before: Option<Enrolled>,
 }
 
 /// The registry, with the mailboxes it knows of.
@@ -56,18 +83,55 @@ impl Registry {
     /// # Errors
     /// [`ServiceError`].
     pub async fn find(&self, id: &HospitalId) -> Result<Option<Enrolled>, ServiceError> {
-        let Some(found) = self.party.store.load(Space::Setting, &row(id)).await? else { return Ok(None) };
-        from_cbor("hospital", &found.value, MAX_ROW_BYTES).map(Some).map_err(|_| ServiceError::Corrupt("hospital"))
+        Ok(self.load(id).await?.map(|(hospital, _)| hospital))
     }
 
-    /// Enrols a hospital, or changes its mailbox or standing.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn put(&self, hospital: &Enrolled) -> Result<(), ServiceError> {
-        let batch = Batch::new("hospital").put(Space::Setting, row(&hospital.id), to_cbor(hospital), Expect::Any);
+    async fn load(&self, id: &HospitalId) -> Result<Option<(Enrolled, u64)>, ServiceError> {
+        let Some(found) = self.party.store.load(Space::Setting, &row(id)).await? else { return Ok(None) };
+        let hospital = from_cbor("hospital", &found.value, MAX_ROW_BYTES);
+        hospital.map(|hospital| Some((hospital, found.version))).map_err(|_| ServiceError::Corrupt("hospital"))
+    }
+
+    async fn put(&self, hospital: &Enrolled, expect: Expect) -> Result<(), ServiceError> {
+        let batch = Batch::new("hospital").put(Space::Setting, row(&hospital.id), to_cbor(hospital), expect);
         self.party.store.commit(batch).await?;
         Ok(())
+    }
+
+    /// Enrols a hospital, active when its name is new; with `replace` also one that is enrolled, which keeps its standing.
+    ///
+    /// # Errors
+    /// [`RegistryError::Enrolled`] without `replace`; [`RegistryError::Revoked`] whatever was asked.
+    pub async fn enrol(&self, id: &HospitalId, mailbox: String, replace: bool) -> Result<Change, RegistryError> {
+        let Some((held, version)) = self.load(id).await? else {
+            let since = self.party.ctx().now;
+            let now = Enrolled { id: id.clone(), standing: Standing::Active, mailbox, since };
+            self.put(&now, Expect::Absent).await?;
+            return Ok(Change { now, before: None });
+        };
+        if held.standing == Standing::Revoked {
+            return Err(RegistryError::Revoked(held.id));
+        }
+        if !replace {
+            return Err(RegistryError::Enrolled(held.id));
+        }
+        let now = Enrolled { mailbox, ..held.clone() };
+        self.put(&now, Expect::Version(version)).await?;
+        Ok(Change { now, before: Some(held) })
+    }
+
+    /// Changes a standing. A revoked hospital stays revoked.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`], [`RegistryError::Revoked`].
+    pub async fn change_standing(&self, id: &HospitalId, standing: Standing) -> Result<Change, RegistryError> {
+        let (held, version) = self.load(id).await?.ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+        if held.standing == Standing::Revoked && standing != Standing::Revoked {
+            return Err(RegistryError::Revoked(held.id));
+        }
+        let now = Enrolled { standing, ..held.clone() };
+        self.put(&now, Expect::Version(version)).await?;
+        Ok(Change { now, before: Some(held) })
     }
 
     /// Every hospital, by name.

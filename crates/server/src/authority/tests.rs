@@ -24,7 +24,7 @@ use super::ceremony::{self, Folder};
 use super::desk::Desk;
 use super::engine::Engine;
 use super::keys::{Current, OnlineFiles, OnlineKeys};
-use super::registry::{Enrolled, Registry};
+use super::registry::{Registry, RegistryError};
 use super::sequencer::Sequencer;
 use crate::case_world::{A, AUTHORITY, B, DAY, NOW, REPLY, World, code, id, note_signers, resigned};
 use crate::clock::{Clock as _, ManualClock};
@@ -83,8 +83,7 @@ impl Office {
         let registry = Registry::new(party.clone(), vec!["https://relay.example".to_owned()]);
         for hospital in [A, B] {
             let mailbox = format!("https://relay.example/mailbox/{hospital}");
-            let enrolled = Enrolled { id: id(hospital), standing: Standing::Active, mailbox, since: NOW };
-            registry.put(&enrolled).await.unwrap();
+            registry.enrol(&id(hospital), mailbox, false).await.unwrap();
         }
         let keys = AuthorityKeys {
             proof_signing: world.authority.proof_signing.clone(),
@@ -329,4 +328,36 @@ fn a_renewed_certificate_is_taken_and_another_key_is_not() {
     }
     assert!(!desks.reload());
     assert_eq!(desks.online.current().keys.chain, after.keys.chain);
+}
+
+#[tokio::test]
+async fn an_enrolled_name_is_replaced_only_when_asked_and_no_enrolment_changes_a_standing() {
+    let world = World::new();
+    let registry = Office::new(&world).await.engine.registry;
+    let (b, other) = (id(B), || "https://relay.example/mailbox/other".to_owned());
+    let before = registry.find(&b).await.unwrap().unwrap();
+    let taken = registry.enrol(&b, other(), false).await;
+    assert!(matches!(taken, Err(RegistryError::Enrolled(name)) if name == b));
+    assert_eq!(registry.find(&b).await.unwrap().unwrap(), before);
+
+    registry.change_standing(&b, Standing::Suspended).await.unwrap();
+    let replaced = registry.enrol(&b, other(), true).await.unwrap();
+    assert_eq!((replaced.now.standing, replaced.now.mailbox), (Standing::Suspended, other()));
+    assert_eq!(replaced.before.unwrap().mailbox, before.mailbox);
+    assert_eq!(registry.change_standing(&b, Standing::Active).await.unwrap().now.standing, Standing::Active);
+
+    registry.change_standing(&b, Standing::Revoked).await.unwrap();
+    for replace in [false, true] {
+        let burnt = registry.enrol(&b, before.mailbox.clone(), replace).await;
+        assert!(matches!(burnt, Err(RegistryError::Revoked(name)) if name == b));
+    }
+    for standing in [Standing::Active, Standing::Suspended] {
+        assert!(matches!(registry.change_standing(&b, standing).await, Err(RegistryError::Revoked(_))));
+    }
+    // Its certificates may have to be listed yet: saying it again is no change.
+    registry.change_standing(&b, Standing::Revoked).await.unwrap();
+    let kept = registry.find(&b).await.unwrap().unwrap();
+    assert_eq!((kept.standing, kept.mailbox), (Standing::Revoked, other()));
+    let nobody = registry.change_standing(&id("nobody.example"), Standing::Suspended).await;
+    assert!(matches!(nobody, Err(RegistryError::Unknown(_))));
 }

@@ -1,5 +1,6 @@
 //! `waybill authority inspect`: that authority, relay and witness hold nothing of a record, and that no two cases are linked.
 
+mod chance;
 mod link;
 mod places;
 mod search;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use waybill_store::{DATABASE_FILE, DataFolder, SqliteOptions, SqliteStore};
 
+use self::chance::Stretches;
 use self::link::Linkability;
 use self::search::{Hit, Searcher};
 use self::terms::{Term, Terms};
@@ -43,7 +45,7 @@ struct Search {
     /// How many terms of each kind.
     terms: BTreeMap<&'static str, usize>,
     too_short: usize,
-    /// How many findings random bytes would give.
+    /// How many findings there would be if the text, digits, hex and base64 that were searched were random characters.
     expected_by_chance: f64,
     found: Vec<Finding>,
     control: Control,
@@ -88,26 +90,25 @@ pub(super) async fn run(args: &InspectArgs, console: &Console) -> Result<Exit, F
         std::iter::once(args.folder.as_path()).chain(args.also.iter().map(PathBuf::as_path)).collect();
     let progress = console.progress("inspecting");
     let terms = if args.search { Some(gather(args).await?) } else { None };
-    let (mut inspected, mut found, mut size_bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut inspected, mut found, mut stretches) = (Vec::new(), Vec::new(), Stretches::default());
     let list: Vec<Term> = terms.iter().flat_map(|t| t.terms.iter().cloned()).collect();
     let searcher = Searcher::new(&list);
     for place in &places {
         let mut hits = Hits::new();
-        let bytes = search_place(&searcher, place, &mut hits).await?;
+        let bytes = search_place(&searcher, place, &mut hits, Some(&mut stretches)).await?;
         found.extend(hits.into_iter().map(|((hit, place), spot)| {
             let term = &list[hit.term];
             let shown = args.show_terms.then(|| term.label());
             Finding { number: hit.term, term: shown, kind: term.kind, encoding: hit.encoding, place, spot }
         }));
         inspected.push(Inspected { path: place.to_path_buf(), files: places::files(place)?.len(), bytes });
-        size_bytes += bytes;
     }
     let search = match &terms {
         None => None,
         Some(terms) => Some(Search {
             terms: count_kinds(list.iter()),
             too_short: terms.too_short.len(),
-            expected_by_chance: searcher.expected_by_chance(&list, size_bytes),
+            expected_by_chance: searcher.expected_by_chance(&list, &stretches),
             found,
             control: control(args, &searcher, &list).await?,
         }),
@@ -179,7 +180,7 @@ async fn leave_out_common(terms: &mut Terms) -> Result<(), Failure> {
     SqliteStore::open(folder, SqliteOptions::default()).await.map_err(failed)?.close().await;
     let list: Vec<Term> = terms.terms.iter().cloned().collect();
     let mut hits = Hits::new();
-    search_place(&Searcher::new(&list), empty.path(), &mut hits).await?;
+    search_place(&Searcher::new(&list), empty.path(), &mut hits, None).await?;
     for (hit, _) in hits.into_keys() {
         terms.terms.remove(&list[hit.term]);
         terms.too_short.insert(list[hit.term].label());
@@ -187,8 +188,16 @@ async fn leave_out_common(terms: &mut Terms) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn search_place(searcher: &Searcher, place: &Path, hits: &mut Hits) -> Result<u64, Failure> {
+async fn search_place(
+    searcher: &Searcher,
+    place: &Path,
+    hits: &mut Hits,
+    mut stretches: Option<&mut Stretches>,
+) -> Result<u64, Failure> {
     places::everything(place, &mut |found| {
+        if let Some(stretches) = &mut stretches {
+            stretches.measure(found.bytes);
+        }
         let mut here = BTreeMap::new();
         searcher.search(found.bytes, &mut here);
         for (hit, at) in here {
@@ -209,7 +218,7 @@ fn count_kinds<'a>(terms: impl Iterator<Item = &'a Term>) -> BTreeMap<&'static s
 async fn control(args: &InspectArgs, searcher: &Searcher, list: &[Term]) -> Result<Control, Failure> {
     let mut hits = Hits::new();
     for place in &args.control {
-        search_place(searcher, place, &mut hits).await?;
+        search_place(searcher, place, &mut hits, None).await?;
     }
     let terms: BTreeSet<usize> = hits.keys().map(|(hit, _)| hit.term).collect();
     let found = count_kinds(terms.iter().map(|index| &list[*index]));
@@ -228,7 +237,8 @@ fn tell(inspection: &Inspection, console: &Console) {
             console.say(format!("{kind:<11} {count:>6} terms   found here {here}   at the control {there} of {count}"));
         }
         console.say(format!(
-            "{} terms were too short or too common to mean anything; by chance {:.1e} findings were to be expected",
+            "{} terms were too short or too common to mean anything; {:.1e} findings were to be expected by chance, if the text, \
+             digits, hex and base64 here were random characters",
             search.too_short, search.expected_by_chance
         ));
         for finding in search.found.iter().take(TOLD) {
@@ -240,7 +250,10 @@ fn tell(inspection: &Inspection, console: &Console) {
             ));
         }
     }
-    let links = &inspection.linkability;
+    tell_links(&inspection.linkability, console);
+}
+
+fn tell_links(links: &Linkability, console: &Console) {
     console.say(format!(
         "{} cases, {} of them comparable, {} values of 8 bytes or more: {} links",
         links.cases,
@@ -249,16 +262,18 @@ fn tell(inspection: &Inspection, console: &Console) {
         links.links.len()
     ));
     if links.compared == 0 {
-        console.say("no cases were compared: it takes three between the same two hospitals, or --link and --other");
+        console.say("NOTHING WAS COMPARED: it takes three cases of a kind, or --link and --other");
+    }
+    for kind in links.kinds.iter().filter(|kind| !kind.compared) {
+        let of = &kind.kind;
+        let what = format!("{} in attempt {}, with {}", of.state, of.attempt, of.messages.join(", "));
+        console.say(format!(
+            "NOT COMPARED with each other: {} from {} to {} ({what}): it takes three of a kind",
+            kind.cases, of.source, of.destination
+        ));
     }
     for link in links.links.iter().take(TOLD) {
-        console.say(format!(
-            "LINK {} and {}: {} bytes in {}",
-            link.cases[0],
-            link.cases[1],
-            link.bytes,
-            link.places.join(", ")
-        ));
+        console.say(format!("LINK {}: {} bytes in {}", link.cases.join(" and "), link.bytes, link.places.join(", ")));
     }
 }
 
@@ -278,7 +293,7 @@ fn conclude(inspection: &Inspection) -> Result<Exit, Failure> {
         }
     }
     if !inspection.linkability.links.is_empty() {
-        return Err(Failure::failed("two cases share a value that others do not: they can be linked"));
+        return Err(Failure::failed("cases share a value that others of their kind do not: they can be linked"));
     }
     Ok(Exit::Success)
 }
@@ -295,11 +310,11 @@ mod tests {
         let searcher = Searcher::new(&[Term { kind: "name", bytes: b"Okonkwo-Lovelace".to_vec(), is_text: true }]);
         fs::write(deep.join("log"), "nothing of anybody").unwrap();
         let mut hits = Hits::new();
-        search_place(&searcher, folder.path(), &mut hits).await.unwrap();
+        search_place(&searcher, folder.path(), &mut hits, None).await.unwrap();
         assert!(hits.is_empty());
         let wide: Vec<u8> = "Okonkwo-Lovelace".encode_utf16().flat_map(u16::to_le_bytes).collect();
         fs::write(deep.join("log"), [b"log: ", &wide[..]].concat()).unwrap();
-        search_place(&searcher, folder.path(), &mut hits).await.unwrap();
+        search_place(&searcher, folder.path(), &mut hits, None).await.unwrap();
         let spots: Vec<_> = hits.iter().map(|((hit, _), spot)| (hit.encoding, *spot)).collect();
         assert_eq!(spots, [("utf-16", Spot { row: None, offset: 5 })]);
     }

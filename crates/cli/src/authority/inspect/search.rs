@@ -1,11 +1,12 @@
 //! Searches bytes for many terms at once, each in the encodings that programs write.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use waybill_crypto::digest::sha256;
 
-use super::terms::Term;
+use super::chance::{Alphabet, Stretches};
+use super::terms::{Term, text_bits};
 
 /// How many bytes of a needle the index goes by; no needle is shorter.
 const HEAD: usize = 5;
@@ -82,12 +83,12 @@ impl Searcher {
             exact.add(index, "sha-256", digest.0[..16].to_vec());
             folded.add(index, "sha-256", hex::encode(&digest.0[..16]).into_bytes());
             for shift in 0..3 {
-                for text in [
+                let forms = [
                     base64_middle(&STANDARD_NO_PAD, &term.bytes, shift),
                     base64_middle(&URL_SAFE_NO_PAD, &term.bytes, shift),
-                ] {
-                    exact.add(index, "base64", text);
-                }
+                ];
+                // Most terms are written alike in both alphabets.
+                BTreeSet::from(forms).into_iter().for_each(|text| exact.add(index, "base64", text));
             }
         }
         Self { folded, exact }
@@ -99,10 +100,26 @@ impl Searcher {
         self.folded.search(&bytes.to_ascii_lowercase(), hits);
     }
 
-    /// How many needles one would expect to meet by chance in so many random bytes, by a low estimate of the terms' entropy.
-    pub fn expected_by_chance(&self, terms: &[Term], size_bytes: u64) -> f64 {
+    /// How many findings there would be if the characters of what was searched were random; see [`super::chance`].
+    pub fn expected_by_chance(&self, terms: &[Term], stretches: &Stretches) -> f64 {
         let needles = self.folded.needles.iter().chain(&self.exact.needles);
-        needles.map(|needle| size_bytes as f64 * (-terms[needle.term].bits()).exp2()).sum()
+        let expected = needles.map(|needle| {
+            let length = needle.bytes.len();
+            let (alphabet, bits) = match needle.encoding {
+                "text" | "json" if needle.bytes.iter().all(|b| b.is_ascii_digit() || b.is_ascii_punctuation()) => {
+                    (Alphabet::Digits, text_bits(&needle.bytes))
+                }
+                "text" | "json" => (Alphabet::Text, text_bits(&needle.bytes)),
+                "utf-16" => (Alphabet::Wide, terms[needle.term].bits()),
+                "base64" => (Alphabet::Base64, length as f64 * 6.0),
+                // The hash is searched for as bytes and in hex digits.
+                "hex" => (Alphabet::Hex, length as f64 * 4.0),
+                "sha-256" if length == 32 => (Alphabet::Hex, length as f64 * 4.0),
+                _ => (Alphabet::Bytes, length as f64 * 8.0),
+            };
+            stretches.places(alphabet, length) * (-bits).exp2()
+        });
+        expected.sum()
     }
 }
 
@@ -157,5 +174,27 @@ mod tests {
             assert_eq!(found(name, &around(&sha256(&[name.as_bytes()]).0)), ["sha-256"]);
         }
         assert!(found(name, b"somebody else altogether").is_empty());
+    }
+
+    #[test]
+    fn chance_is_told_by_what_was_searched_and_hardly_exists_for_longer_forms() {
+        let term = |text: &str| Term { kind: "value", bytes: text.as_bytes().to_vec(), is_text: true };
+        let expected = |text: &str, searched: &[u8]| {
+            let terms = [term(text)];
+            let mut stretches = Stretches::default();
+            stretches.measure(searched);
+            Searcher::new(&terms).expected_by_chance(&terms, &stretches)
+        };
+        // A million bytes without any stretch of text: a date has no place there as text, and hardly one in any other form.
+        let binary: Vec<u8> = (0..=255).cycle().filter(|b: &u8| !b.is_ascii()).take(1 << 20).collect();
+        let in_binary = expected("1947-12-04", &binary);
+        assert!(in_binary > 0.0 && in_binary < 1e-30, "{in_binary:e}");
+        // Among as many digits it has 2^20 places and 30 bits, and every other form of it is far longer.
+        let in_digits = expected("1947-12-04", &vec![b'7'; 1 << 20]);
+        let by_hand = f64::from((1 << 20) - 9) / f64::from(1 << 30);
+        assert!((in_digits / by_hand - 1.0).abs() < 1e-3, "{in_digits:e} {by_hand:e}");
+        assert!(expected("Okonkwo-Lovelace", &vec![b'a'; 1 << 20]) < 1e-11);
+        // A term of six letters is met in a long text, and it says so.
+        assert!(expected("Okonkw", &vec![b'a'; 1 << 26]) > 1.0);
     }
 }

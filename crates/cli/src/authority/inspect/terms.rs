@@ -51,13 +51,14 @@ impl Term {
 
     /// A low estimate of its entropy. Units: bits.
     pub fn bits(&self) -> f64 {
-        let length = self.bytes.len() as f64;
-        if !self.is_text {
-            return length * 8.0;
-        }
-        let digits = self.bytes.iter().filter(|b| b.is_ascii_digit() || b.is_ascii_punctuation()).count() as f64;
-        digits * 3.0 + (length - digits) * 4.0
+        if self.is_text { text_bits(&self.bytes) } else { self.bytes.len() as f64 * 8.0 }
     }
+}
+
+/// A low estimate of a text's entropy: letters of either case, and digits that are often the same. Units: bits.
+pub fn text_bits(text: &[u8]) -> f64 {
+    let digits = text.iter().filter(|b| b.is_ascii_digit() || b.is_ascii_punctuation()).count() as f64;
+    digits * 3.0 + (text.len() as f64 - digits) * 4.0
 }
 
 /// The terms of a search, and what was too short to be one.
