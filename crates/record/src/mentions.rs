@@ -96,6 +96,24 @@ pub struct Mention<'s> {
     pub path: String,
 }
 
+impl Mention<'_> {
+    /// The line a patient is told: `Type/id found path`, where the first names the resource that mentions the item.
+    #[must_use]
+    pub fn in_words(&self, mentioned_in: &ResourceKey) -> String {
+        format!("{mentioned_in} {} {}", self.found, self.path)
+    }
+}
+
+/// A line of [`Mention::in_words`] read back: the resource, how it was found, and the element.
+///
+/// A line without the last two is a reference whose place was not told.
+#[must_use]
+pub fn read_line(line: &str) -> (&str, &str, &str) {
+    let mut parts = line.splitn(3, ' ');
+    let mut next = |otherwise| parts.next().unwrap_or(otherwise);
+    (next(""), next(Found::Reference.as_str()), next(""))
+}
+
 impl fmt::Debug for Mention<'_> {
     /// Shows the kind only: what a patient hides, and where it stands, is health data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -133,6 +133,15 @@ fn references_are_found_without_learning_anything_and_only_hidden_items_teach() 
 }
 
 #[test]
+fn a_line_says_who_mentions_it_how_and_where() {
+    let all = search();
+    let line = all.mentions_in(br#"{"a b":"HIV infection"}"#)[0].in_words(&"Encounter/e".parse().unwrap());
+    assert_eq!(line, "Encounter/e text a b");
+    assert_eq!(read_line(&line), ("Encounter/e", "text", "a b"));
+    assert_eq!(read_line("Encounter/e"), ("Encounter/e", "reference", ""));
+}
+
+#[test]
 fn paths_are_bounded() {
     let body = format!(r#"{{"{}é":"HIV infection"}}"#, "k".repeat(MAX_PATH_BYTES - 1));
     let all = search();

@@ -51,7 +51,7 @@ pub(super) fn markup(text: &str) -> Vec<String> {
     while let Some((before, tag)) = rest.split_once('<') {
         plain.push_str(before);
         let (name, after) = tag.split_once('>').unwrap_or((tag, ""));
-        // Tags within a line do not end a word's phrase; none ends a name in two either, for a space parts words only.
+        // A tag parts words, unless it may stand within one.
         if !is_inline(name) {
             plain.push(' ');
         }
