@@ -235,6 +235,12 @@ impl RegistrationOpened {
     pub fn pid(&self) -> &Pseudonym {
         &self.signed.message().pid
     }
+
+    /// Where the answer is to go.
+    #[must_use]
+    pub fn reply_to(&self) -> &str {
+        &self.signed.message().reply_to
+    }
 }
 
 /// Under which row an enrolment code is stored: SHA-256 of a label and the code.

@@ -101,7 +101,7 @@ impl Hides {
     }
 
     /// The places of the items that a text names.
-    fn named_in(&self, text: &str) -> impl Iterator<Item = usize> {
+    pub(crate) fn named_in(&self, text: &str) -> impl Iterator<Item = usize> {
         let bytes = text.as_bytes();
         bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').filter_map(move |(slash, _)| {
             let letters = bytes[..slash].iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();

@@ -14,7 +14,7 @@
 //! are folded: case, diacritics, ligatures, spaces and punctuation do not count; digits do (generated test patients
 //! carry them).
 
-mod fold;
+pub(crate) mod fold;
 
 use crate::json::{self, Value};
 use fold::fold;

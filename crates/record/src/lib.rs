@@ -15,6 +15,7 @@ pub mod identity;
 pub mod json;
 pub mod load;
 pub mod loss;
+pub mod mentions;
 pub mod pool;
 pub mod reference;
 pub mod resource;

@@ -14,7 +14,8 @@ use waybill_protocol::wire::{Kind, Parcel};
 use crate::error::WalletError;
 use crate::mailbox::MailboxName;
 use crate::state::{
-    CaseNumber, ClosedCase, Closing, Errand, Notice, Outcome, Outgoing, Party, PendingLogin, PendingRegistration, Stage,
+    CaseNumber, ClosedCase, Closing, Errand, Notice, Outcome, Outgoing, Party, PendingLogin, PendingRegistration,
+    Stage, note,
 };
 use crate::wallet::Wallet;
 
@@ -522,6 +523,16 @@ impl Wallet {
         let refusal =
             trust.verify_authority(&ctx, &body.refusal).map_err(|rejection| Stop::FreshTrust(rejection.code))?;
         Ok((Party::Authority, refusal.message().code))
+    }
+
+    /// Keeps what a hospital said of a case after it was over, such as that its staff stopped it.
+    ///
+    /// # Errors
+    /// [`WalletError::UnknownCase`], [`crate::file::FileError`].
+    pub fn note_end(&mut self, number: CaseNumber, notice: Notice) -> Result<(), WalletError> {
+        let place = self.state.closed.iter().position(|case| case.number == number);
+        let place = place.ok_or(WalletError::UnknownCase(number))?;
+        self.commit(|state| note(&mut state.closed[place].notices, notice))
     }
 
     /// The trust, or the reason why the parcel must wait for a newer one.

@@ -6,13 +6,13 @@ use minicbor::{Decode, Encode};
 use waybill_crypto::pseudonym::RootSecret;
 use waybill_protocol::ids::{HospitalId, ProofId, Timestamp};
 use waybill_protocol::messages::{
-    AuthorityStatementBody, Delegation, EndState, KeptBack, ProofBundle, Purpose, ReceiptOpening, StatementBody,
-    VoucherGrant,
+    AuthorityStatementBody, Delegation, EndState, KeptBack, ProofBundle, Purpose, ReceiptOpening, RevocationBody,
+    StatementBody, VoucherGrant,
 };
 use waybill_protocol::patient::{Contact, Draft, Enrolment, Exchange};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::signed::SignedBytes;
-use waybill_protocol::wire::Kind;
+use waybill_protocol::wire::{Kind, Parcel};
 use waybill_record::hides::Hides;
 use waybill_record::scope::Scope;
 
@@ -278,10 +278,15 @@ impl Case {
 
     /// Remembers a notice once. Bounded: who fills a mailbox does not fill the wallet.
     pub(crate) fn note(&mut self, notice: Notice) {
-        let known = self.notices.iter().any(|n| n.from == notice.from && n.code == notice.code);
-        if !known && self.notices.len() < MAX_NOTICES {
-            self.notices.push(notice);
-        }
+        note(&mut self.notices, notice);
+    }
+}
+
+/// Adds a notice that is not known, while there is room.
+pub(crate) fn note(notices: &mut Vec<Notice>, notice: Notice) {
+    let known = notices.iter().any(|n| n.from == notice.from && n.code == notice.code);
+    if !known && notices.len() < MAX_NOTICES {
+        notices.push(notice);
     }
 }
 
@@ -376,6 +381,37 @@ pub struct ClosedCase {
     /// What the source said beforehand would stay, and why: the destination's receipt does not know the reasons.
     #[n(19)]
     pub foretold: Option<Vec<KeptBack>>,
+}
+
+impl ClosedCase {
+    /// Whether the authority's signed end names this wallet's own revocation as its cause.
+    #[must_use]
+    pub fn is_revoked_by_wallet(&self) -> bool {
+        let own = || {
+            let parcel = Parcel::parse(self.revocation.as_deref()?).ok()?;
+            let body: RevocationBody = parcel.open(Kind::Revocation, "revocation").ok()?;
+            Some(body.revocation.parse().ok()?.message_id())
+        };
+        let cause = || self.statement.as_ref()?.statement.parse().ok()?.peek().cause;
+        self.outcome == Outcome::Ended(EndState::Revoked) && cause().is_some_and(|cause| own() == Some(cause))
+    }
+
+    /// The hospital that says that its staff stopped the case.
+    #[must_use]
+    pub fn stopped_by_staff_of(&self) -> Option<&HospitalId> {
+        self.notices.iter().find_map(|notice| match &notice.from {
+            Party::Hospital(hospital) if notice.code == Code::StoppedByStaff => Some(hospital),
+            _ => None,
+        })
+    }
+
+    /// Whether somebody else than this wallet stopped the case, and it is not known who.
+    #[must_use]
+    pub fn is_stopped_by_somebody(&self) -> bool {
+        matches!(self.outcome, Outcome::Ended(EndState::Revoked | EndState::Refused))
+            && !self.is_revoked_by_wallet()
+            && self.stopped_by_staff_of().is_none()
+    }
 }
 
 impl fmt::Debug for ClosedCase {

@@ -6,10 +6,14 @@ use serde::Serialize;
 use waybill_protocol::messages::{EndState, KeptBack, ReceiptDetail};
 use waybill_protocol::rejection::Code;
 use waybill_protocol::wire::{MAX_PARCEL_BYTES, from_cbor};
+use waybill_record::hides::Hides;
 use waybill_record::loss::{LossOutcome, LossReport};
 use waybill_record::scope::Scope;
 
 use crate::state::{ClosedCase, Notice, Outcome};
+
+/// The reason of the loss report for what the patient hid.
+const HIDDEN: &str = "hidden";
 
 /// A closed case in numbers and words; its JSON names are stable.
 ///
@@ -32,12 +36,18 @@ pub struct Summary {
     pub ended: u64,
     /// What was allowed to travel, in the words of a scope.
     pub scope: Option<String>,
-    /// What was not, item by item.
+    /// What was not, item by item: as far as the source said beforehand that it holds it and would keep it back.
     pub hidden: Vec<String>,
+    /// What was to be hidden and the source did not hold: nothing was kept back for it.
+    pub hide_not_held: Vec<String>,
+    /// What was to be hidden, where the source did not say whether it holds it.
+    pub hide_unconfirmed: Vec<String>,
     /// The case's id, hexadecimal.
     pub proof: Option<String>,
     /// The catalogue's code, when something was refused or rejected.
     pub code: Option<&'static str>,
+    /// Who stopped a case that was revoked or refused: `wallet`, or the hospital that says that its staff did; `null` where neither is known.
+    pub stopped_by: Option<String>,
     /// What the source said beforehand would stay, and why; `null` where it was not asked. The destination, whose receipt this is, knows
     /// how much was kept back and never why.
     pub foretold: Option<Vec<KeptSummary>>,
@@ -127,8 +137,12 @@ impl Summary {
             Outcome::Refused(code) => Some(code),
             Outcome::Ended(EndState::Rejected) => detail.as_ref().and_then(|detail| detail.code),
             Outcome::Ended(EndState::Refused) => case.notices.last().map(|notice| notice.code),
+            Outcome::Ended(EndState::Revoked) if !case.is_revoked_by_wallet() => {
+                case.stopped_by_staff_of().map(|_| Code::StoppedByStaff)
+            }
             _ => None,
         };
+        let hides = Hidden::of(case.hides.as_ref(), case.foretold.as_deref());
         Self {
             case: case.number.ordinal(),
             source: case.source.hospital.to_string(),
@@ -138,9 +152,12 @@ impl Summary {
             begun: case.begun.0,
             ended: case.ended.0,
             scope: case.scope.as_ref().map(ToString::to_string),
-            hidden: case.hides.iter().flat_map(|hides| hides.items()).map(ToString::to_string).collect(),
+            hidden: hides.kept,
+            hide_not_held: hides.not_held,
+            hide_unconfirmed: hides.unconfirmed,
             proof: case.proof.map(|proof| proof.to_string()),
             code: code.map(Code::as_str),
+            stopped_by: stopped_by(case),
             foretold: case.foretold.as_ref().map(|kept| kept.iter().map(KeptSummary::of).collect()),
             receipt: detail.as_ref().map(ReceiptSummary::of),
             notices: case.notices.iter().map(NoticeSummary::of).collect(),
@@ -172,10 +189,51 @@ impl Summary {
         if !self.hidden.is_empty() {
             line(&mut out, format_args!("You hid: {}", self.hidden.join(", ")));
         }
+        if !self.hide_not_held.is_empty() {
+            let items = self.hide_not_held.join(", ");
+            line(&mut out, format_args!("You asked to hide, NOT HELD at {}: {items}", self.source));
+        }
+        if !self.hide_unconfirmed.is_empty() {
+            let items = self.hide_unconfirmed.join(", ");
+            line(
+                &mut out,
+                format_args!("You asked to hide ({} did not say whether it holds all of it): {items}", self.source),
+            );
+        }
         if let Some(proof) = &self.proof {
             line(&mut out, format_args!("Case {proof}"));
         }
         out
+    }
+}
+
+/// What became of the patient's hides, by what the source said beforehand.
+#[derive(Default)]
+struct Hidden {
+    kept: Vec<String>,
+    not_held: Vec<String>,
+    unconfirmed: Vec<String>,
+}
+
+impl Hidden {
+    /// The source names no item, only how many of a type it would keep back as hidden; so items of a type stand or fall together.
+    fn of(hides: Option<&Hides>, foretold: Option<&[KeptBack]>) -> Self {
+        let mut sorted = Self::default();
+        // Items are sorted, so those of one type stand together.
+        for items in hides.map(Hides::items).unwrap_or_default().chunk_by(|a, b| a.resource_type == b.resource_type) {
+            let of_type = items[0].resource_type.as_str();
+            let kept = foretold.map(|kept| {
+                let hidden = kept.iter().filter(|kept| kept.reason == HIDDEN && kept.resource_type == of_type);
+                hidden.map(|kept| kept.count).sum::<u64>()
+            });
+            let list = match kept {
+                Some(0) => &mut sorted.not_held,
+                Some(kept) if kept >= items.len() as u64 => &mut sorted.kept,
+                _ => &mut sorted.unconfirmed,
+            };
+            list.extend(items.iter().map(ToString::to_string));
+        }
+        sorted
     }
 }
 
@@ -277,6 +335,14 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).and_then(|()| out.write_str("\n")).expect("writing to a String does not fail");
 }
 
+fn stopped_by(case: &ClosedCase) -> Option<String> {
+    if case.is_revoked_by_wallet() {
+        return Some("wallet".to_owned());
+    }
+    let ended = matches!(case.outcome, Outcome::Ended(EndState::Revoked | EndState::Refused));
+    case.stopped_by_staff_of().filter(|_| ended).map(ToString::to_string)
+}
+
 fn sentence(case: &ClosedCase, code: Option<Code>) -> String {
     let (source, destination) = (&case.source.hospital, &case.destination.hospital);
     let because = code.map(|code| format!(" {}", code.sentence())).unwrap_or_default();
@@ -287,7 +353,12 @@ fn sentence(case: &ClosedCase, code: Option<Code>) -> String {
             format!("{destination} was given the key to your record and never said what became of it; ask there.")
         }
         Outcome::Ended(EndState::Revoked) => {
-            "The case was revoked before the key was released: nothing can be read.".to_owned()
+            let who = match case.stopped_by_staff_of() {
+                _ if case.is_revoked_by_wallet() => "You stopped the case".to_owned(),
+                Some(hospital) => format!("The staff of {hospital} stopped the case"),
+                None => "The case was stopped, not by this wallet: by a hospital of it, or with a copy of this wallet's keys,".to_owned(),
+            };
+            format!("{who} before the key was released: nothing can be read.")
         }
         Outcome::Ended(EndState::Expired) => {
             "The time ran out before the key was released: nothing can be read.".to_owned()
@@ -295,5 +366,26 @@ fn sentence(case: &ClosedCase, code: Option<Code>) -> String {
         Outcome::Ended(EndState::Refused) => format!("{source} refused to send your record.{because}"),
         Outcome::Refused(_) => format!("The delegation was refused before anything moved.{because}"),
         Outcome::Abandoned => "You gave the case up before anything moved.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_to_be_hidden_is_called_hidden_only_if_the_source_held_it() {
+        let hides = Hides::parse(["Condition/a", "Condition/b", "Flag/f", "Media/m"]).unwrap();
+        let kept = |of_type: &str, reason: &str, count| KeptBack {
+            resource_type: of_type.to_owned(),
+            reason: reason.to_owned(),
+            count,
+        };
+        let foretold = [kept("Condition", "hidden", 1), kept("Flag", "hidden", 1), kept("Media", "undated", 3)];
+        let sorted = Hidden::of(Some(&hides), Some(&foretold));
+        assert_eq!((sorted.kept, sorted.not_held), (vec!["Flag/f".to_owned()], vec!["Media/m".to_owned()]));
+        assert_eq!(sorted.unconfirmed, ["Condition/a", "Condition/b"], "one of the two, and it is not said which");
+        let unasked = Hidden::of(Some(&hides), None);
+        assert_eq!((unasked.kept.len(), unasked.not_held.len(), unasked.unconfirmed.len()), (0, 0, 4));
     }
 }

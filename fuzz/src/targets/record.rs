@@ -18,6 +18,7 @@ use waybill_record::hides::Hides;
 use waybill_record::identity::{Demographics, IdentityMatch};
 use waybill_record::json::{self, JsonProblem, Kind};
 use waybill_record::load::{LoadReport, MemorySource, Purpose, load as load_record};
+use waybill_record::mentions::{Found, Search};
 use waybill_record::pool::{MemoryIndex, MemoryPool, Pool as _};
 use waybill_record::reference::{Identifier, Reference, links};
 use waybill_record::resource::{Resource, ResourceId, ResourceKey};
@@ -92,6 +93,10 @@ pub fn resource(data: &[u8]) -> bool {
     let _ = Identifier::of(document.root());
     let hides = hides();
     assert_eq!(hides.mentioned_in(bytes), !hides.mentions_in(bytes).is_empty(), "mentioned by somebody");
+    let mut search = Search::new(&hides);
+    search.learn(&hides.items()[0], bytes);
+    let by_name = search.mentions_in(bytes).into_iter().filter(|mention| mention.found != Found::Reference);
+    assert!(by_name.map(|mention| mention.item).all(|item| *item == hides.items()[0]), "only this one was learned");
     let same = compare(bytes, bytes, CompareOptions::default()).expect("JSON on both sides");
     assert_eq!((same.grade, same.total), (Grade::Same, 0), "a resource differs from itself");
     if let Ok(person) = Demographics::from_patient(bytes) {

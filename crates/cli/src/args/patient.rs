@@ -40,7 +40,8 @@ in person. Cases that were open go on at the hospitals and end there; this walle
 const PREVIEW_HELP: &str = "Nothing moves, and only the hospital itself sees the answer: it is sealed to this wallet.
 
 A hidden item stays, but others may still name it: a discharge letter, a medication's reason. Nothing is ever cut out of a signed
-document, so `preview` lists where a hidden item is still mentioned. Hide those too, or let them go.
+document, so `preview` lists where a hidden item is still mentioned: by `reference`, by one of its codes (`code`) or names (`text`), in
+elements, narratives and attachments that are text. It says what it does not look into. Hide those too, or let them go.
 
 Withheld allergies, medications and alerts can do harm: whoever treats you may not know what is missing.";
 
@@ -49,6 +50,13 @@ authority's proof and compares it with your delegation, consents at A, presents 
 
 Every step is kept in the wallet before it is taken. Whatever interrupts it (Ctrl-C, no network, no power): `migrate --resume`
 goes on where it was, and `watch` looks on. Until B is given the key, `waybill patient stop` stops it.";
+
+const DISCLOSURES_HELP: &str = "A hospital writes down who looked, who registered a key for this record, and every transfer, with the role of staff and not
+their names. `NOT ASKED FOR BY THIS WALLET` marks a case that this wallet never began: another wallet of yours (a recovered one does
+not know the cases of its first life), a guardian's, or a thief's. A hospital keeps this list itself, and one that lies can leave
+something out; what the other hospital of a transfer wrote down, it cannot.
+
+Of a list of more than 10,000 entries the newest are shown, and how many were cut.";
 
 /// `waybill patient ...`.
 #[derive(Debug, Args)]
@@ -185,6 +193,13 @@ pub enum PatientCommand {
         /// Show what the wallet holds; ask nobody who looked.
         #[arg(long)]
         offline: bool,
+    },
+    /// Show everything that hospitals wrote down about access to this record, newest first, and which cases this wallet never began.
+    #[command(after_help = DISCLOSURES_HELP)]
+    Disclosures {
+        /// Only this hospital; the beginning of its name is enough. Without it, every hospital of this wallet.
+        #[arg(long, value_name = "H")]
+        at: Option<String>,
     },
     /// List every case of this wallet, closed and open.
     History,

@@ -84,5 +84,5 @@ async fn altered(scene: &mut Scene) -> Result<Finding, Failure> {
     });
     let verdict = judge_bytes(&honest.to_bytes(), &root, Some(&policy));
     let twin = one && two && verdict.holds && verdict.liar.is_none();
-    Ok(Finding::new(seen.collect(), 0, twin, "the unaltered evidence holds and blames nobody"))
+    Ok(Finding::new(seen.collect(), None, twin, "the unaltered evidence holds and blames nobody"))
 }

@@ -16,7 +16,7 @@ use super::bytes::{flipped_algorithm, mirrored};
 use super::hands::destination::size_bytes;
 use super::hands::patient::{seal, seal_consent};
 use super::hands::{Ask, Authority, Case, Destination, Heard, Patient, opening};
-use super::outcome::{Attack, Finding, Seen, Try};
+use super::outcome::{Attack, Finding, Measured, Seen, Try};
 use super::scene::{OrFail as _, PATIENCE, Scene, id};
 use crate::demo::network::{HOSPITAL_A, HOSPITAL_B};
 use crate::failure::Failure;
@@ -174,7 +174,7 @@ async fn second_session(scene: &mut Scene) -> Result<Finding, Failure> {
         let ask = Ask { attempt, ..Ask::honest(&b, &patient, &case)? };
         seen.push(b.try_ask(scene, ask).await?);
     }
-    Ok(Finding::new(seen, 0, first, TWIN))
+    Ok(Finding::new(seen, b.measured(), first, TWIN))
 }
 
 async fn wrong_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -191,7 +191,7 @@ async fn wrong_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(b.try_ask(scene, ask).await?);
     }
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 async fn forged_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -212,7 +212,7 @@ async fn forged_hospital(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(b.try_ask(scene, ask).await?);
     }
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 async fn no_thumbprint(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -225,7 +225,7 @@ async fn no_thumbprint(scene: &mut Scene) -> Result<Finding, Failure> {
     ask.show_consent(patient.seal_consent(consent)?);
     let seen = vec![b.try_ask(scene, ask).await?];
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 /// A scope that leaves most of the record at A.
@@ -247,10 +247,12 @@ async fn scope_widened(scene: &mut Scene) -> Result<Finding, Failure> {
     }
     let (session, manifest) = b.ask(scene, Ask::honest(&b, &patient, &case)?).await?;
     let record = b.read(scene, &session, &manifest).await?;
-    let outside =
-        record.iter().filter(|r| !["Patient", "AllergyIntolerance"].contains(&r.key.resource_type.as_str())).count();
+    let outside = record.iter().filter(|r| !["Patient", "AllergyIntolerance"].contains(&r.key.resource_type.as_str()));
+    let outside: u64 = outside.map(|r| r.bytes.len() as u64).sum();
     let twin = outside == 0 && !record.is_empty() && record.len() < patient.sample.lines.len();
-    Ok(Finding::new(seen, 0, twin, "the narrow scope brings its own resources and no other"))
+    let read = b.measured();
+    let read = Measured { stolen: read.stolen + outside, ..read };
+    Ok(Finding::new(seen, read, twin, "the narrow scope brings its own resources and no other"))
 }
 
 async fn hidden_resource(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -274,7 +276,9 @@ async fn hidden_resource(scene: &mut Scene) -> Result<Finding, Failure> {
     let leaked = record.iter().filter(|r| hides.contains(r.key.resource_type.as_str(), r.key.id.as_str()));
     let leaked: u64 = leaked.map(|r| r.bytes.len() as u64).sum();
     let twin = record.len() == patient.sample.lines.len() - 1;
-    Ok(Finding::new(seen, leaked, twin, "everything but the hidden item arrives"))
+    let read = b.measured();
+    let read = Measured { stolen: read.stolen + leaked, ..read };
+    Ok(Finding::new(seen, read, twin, "everything but the hidden item arrives"))
 }
 
 async fn consent_of_another(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -293,7 +297,7 @@ async fn consent_of_another(scene: &mut Scene) -> Result<Finding, Failure> {
     let swapped = Ask { consent: others, ..Ask::honest(&b, &patient, &case)? };
     seen.push(b.try_ask(scene, swapped).await?);
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 async fn without_consent(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -322,7 +326,7 @@ async fn without_consent(scene: &mut Scene) -> Result<Finding, Failure> {
     ask.show_consent(consent);
     seen.push(b.try_ask(scene, ask).await?);
     let twin = twin(scene, &mut b, &patient, &genuine).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 fn opening_digest() -> waybill_crypto::keys::Digest {
@@ -360,7 +364,7 @@ async fn malleable(scene: &mut Scene) -> Result<Finding, Failure> {
     ask.show_consent(consent);
     seen.push(b.try_ask(scene, ask).await?);
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 async fn suite_or_usage(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -381,7 +385,7 @@ async fn suite_or_usage(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(b.try_ask(scene, ask).await?);
     }
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, b.measured(), twin, TWIN))
 }
 
 /// What A's refusal of one request looks like from outside, and opened by the counterpart.
@@ -404,7 +408,10 @@ async fn probing(scene: &mut Scene) -> Result<Finding, Failure> {
         scene.post(&scene.address(A)?, Parcel::pack(Kind::TransferRequest, &session.body)).await?;
         match b.hear(scene, &session, PATIENCE).await? {
             Some(Heard::Refused(code, full)) => answers.push(Answer { code, full, bytes: b.last_bytes }),
-            _ => return Err(Failure::failed("A did not refuse")),
+            Some(Heard::Manifest(manifest)) => {
+                return Ok(Finding::new(vec![b.steal(scene, &session, &manifest).await], b.measured(), true, TWIN));
+            }
+            None => return Err(Failure::failed("A does not answer")),
         }
     }
     let (one, two) = (&answers[0], &answers[1]);
@@ -415,5 +422,5 @@ async fn probing(scene: &mut Scene) -> Result<Finding, Failure> {
         Seen::Passed(format!("{}/{} bytes against {}/{} bytes", one.code, one.bytes, two.code, two.bytes))
     };
     let twin = twin(scene, &mut b, &patient, &case).await?;
-    Ok(Finding::new(vec![seen], 0, twin, TWIN))
+    Ok(Finding::new(vec![seen], b.measured(), twin, TWIN))
 }

@@ -130,7 +130,7 @@ async fn codes(scene: &mut Scene) -> Result<Finding, Failure> {
     elsewhere.mailbox.clone_from(&enrolment.mailbox);
     seen.push(try_code(scene, &root(), &elsewhere).await?);
     seen.push(takeover);
-    Ok(Finding::new(seen, 0, twin, "the code itself registers its patient once"))
+    Ok(Finding::new(seen, None, twin, "the code itself registers its patient once"))
 }
 
 async fn try_code(
@@ -181,7 +181,7 @@ async fn logins(scene: &mut Scene) -> Result<Finding, Failure> {
     seen.push(scene.try_post(A, stranger).await?);
     let late = login_by_hand(&patient, said(pid, 3_600), &patient.consent_key(&id(HOSPITAL_A)))?;
     seen.push(scene.try_post(A, late).await?);
-    Ok(Finding::new(seen, 0, twin, "the login itself is answered"))
+    Ok(Finding::new(seen, None, twin, "the login itself is answered"))
 }
 
 /// Everything a stranger may know of a person.
@@ -224,7 +224,7 @@ async fn guessing(scene: &mut Scene) -> Result<Finding, Failure> {
     };
     // The control: what is looked for is there and would be found.
     let twin = held(patient.pid(&id(HOSPITAL_A)).as_bytes()) && held(patient.pid(&id(HOSPITAL_B)).as_bytes());
-    Ok(Finding::new(vec![seen], 0, twin, "the pseudonyms themselves are found where they are stored"))
+    Ok(Finding::new(vec![seen], None, twin, "the pseudonyms themselves are found where they are stored"))
 }
 
 /// A login's exchange, its opened request, and its answer as it was posted.
@@ -272,7 +272,7 @@ async fn answers(scene: &mut Scene) -> Result<Finding, Failure> {
     let resealed = Parcel::parse(&Parcel::pack(Kind::LoginAnswer, &sealed)).or_fail("no parcel")?;
     let second = seen_of(accept(&two, &resealed));
     let twin = accept(&one, &parsed).is_ok();
-    Ok(Finding::new(vec![first, second], 0, twin, "each answer belongs to its own login"))
+    Ok(Finding::new(vec![first, second], None, twin, "each answer belongs to its own login"))
 }
 
 /// What the authority might sign instead of what was delegated.
@@ -323,5 +323,5 @@ async fn other_terms(scene: &mut Scene) -> Result<Finding, Failure> {
     }
     scene.servant("witness").restart()?;
     let twin = matches!(person.courier.next(&mut person.wallet, ANSWER).await?, Received::Proof { .. });
-    Ok(Finding::new(seen, 0, twin, "the wallet takes the proof of what it delegated"))
+    Ok(Finding::new(seen, None, twin, "the wallet takes the proof of what it delegated"))
 }

@@ -142,7 +142,7 @@ async fn copied(scene: &mut Scene) -> Result<Finding, Failure> {
     }
     let honest = delegation_body(said, &case.delegation_key, voucher);
     let twin = matches!(submit(scene, &case, &honest, &mut reply).await?, Answer::Proof(_));
-    Ok(Finding::new(seen, 0, twin, "the delegation itself gets its proof"))
+    Ok(Finding::new(seen, None, twin, "the delegation itself gets its proof"))
 }
 
 async fn repeated(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -158,7 +158,7 @@ async fn repeated(scene: &mut Scene) -> Result<Finding, Failure> {
     };
     patient.present(scene, &case).await?;
     let twin = scene.is_filed(&case.id()).await?;
-    Ok(Finding::new(vec![seen], 0, twin, "the first delegation is filed"))
+    Ok(Finding::new(vec![seen], None, twin, "the first delegation is filed"))
 }
 
 /// The receipt of a whole record, signed by any key.
@@ -209,7 +209,7 @@ async fn same_name(scene: &mut Scene) -> Result<Finding, Failure> {
     scene.post(&scene.address(AUTHORITY)?, own).await?;
     let view = scene.case(A, &honest.id(), |view| view.ended.is_some()).await?;
     let twin = view.is_some_and(|view| view.ended.as_deref() == Some("filed") && view.receipt.is_some());
-    Ok(Finding::new(seen, 0, twin, "B's own receipt closes the case at A"))
+    Ok(Finding::new(seen, None, twin, "B's own receipt closes the case at A"))
 }
 
 /// A case whose redemption the authority cannot answer, because its witness is down; and what A waits for.
@@ -290,7 +290,7 @@ async fn forged_grant(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(scene.try_post(A, pack_grant(&signed, evidence, Vec::new())).await?);
     }
     let twin = goes_on(scene, &case).await?;
-    Ok(Finding::new(seen, 0, twin, "the genuine grant lets the case go on"))
+    Ok(Finding::new(seen, None, twin, "the genuine grant lets the case go on"))
 }
 
 async fn split_view(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -316,7 +316,7 @@ async fn split_view(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(scene.try_post(A, pack_grant(&signed, evidence, consistency)).await?);
     }
     let twin = goes_on(scene, &case).await?;
-    Ok(Finding::new(seen, 0, twin, "the genuine log lets the case go on"))
+    Ok(Finding::new(seen, None, twin, "the genuine log lets the case go on"))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
@@ -380,7 +380,7 @@ async fn rolled_back(scene: &mut Scene) -> Result<Finding, Failure> {
     swap(&newest, &data)?;
     scene.servant(AUTHORITY).restart()?;
     let (_, twin) = patient.migrate(scene).await?;
-    Ok(Finding::new(vec![seen], 0, twin, "with its newest data the authority serves"))
+    Ok(Finding::new(vec![seen], None, twin, "with its newest data the authority serves"))
 }
 
 async fn lists(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -415,5 +415,5 @@ async fn lists(scene: &mut Scene) -> Result<Finding, Failure> {
     renew_crl(&scene.folder(AUTHORITY), NAME, &[signing], None)?;
     scene.servant(A).restart()?;
     seen.push(b.try_ask(scene, Ask::honest(&b, &patient, &later)?).await?);
-    Ok(Finding::new(seen, 0, twin, "with a fresh list B's request brings the record"))
+    Ok(Finding::new(seen, b.measured(), twin, "with a fresh list B's request brings the record"))
 }

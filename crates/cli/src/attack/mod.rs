@@ -43,7 +43,7 @@ use crate::args::AttackArgs;
 use crate::console::{self, Console};
 use crate::failure::{Exit, Failure};
 
-use outcome::{Attack, Expectation, Row, judge};
+use outcome::{Attack, Expectation, Measured, Row, judge};
 use scene::Scene;
 
 /// Longest attack: whatever hangs is a failure of the attack.
@@ -78,7 +78,13 @@ async fn stage(program: &Path, attack: &'static Attack) -> Result<outcome::Findi
         TempDir::with_prefix("waybill-").map_err(|e| Failure::environment("no temporary folder can be made", e))?;
     let mut scene = Scene::open(program, folder.path()).await?;
     let mut finding = (attack.run)(&mut scene).await?;
-    finding.record_bytes_read += scene.readable_elsewhere()?;
+    let elsewhere = scene.readable_elsewhere()?;
+    match &mut finding.read {
+        Some(read) => read.stolen += elsewhere,
+        // What is found is told, whether or not the attack itself could have brought a record to anybody.
+        None if elsewhere > 0 => finding.read = Some(Measured { stolen: elsewhere, control: 0 }),
+        None => {}
+    }
     scene.end()?;
     Ok(finding)
 }
@@ -183,7 +189,7 @@ fn table(rows: &[Row]) -> Table {
             row.by.clone(),
             row.code.clone(),
             row.stage.clone(),
-            row.record_bytes_read.to_string(),
+            row.record_bytes_read.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
             yes(row.twin_succeeded),
             yes(row.as_expected),
         ]);

@@ -71,13 +71,22 @@ impl Seen {
     }
 }
 
+/// Bytes of a record, measured in one way twice: so that a zero says that nothing was read, not that nothing was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// What somebody could read who may not, or what was filed where it does not belong.
+    pub stolen: u64,
+    /// What the same measure gives for the twin, or for whoever holds the right key.
+    pub control: u64,
+}
+
 /// What playing an attack gave.
 #[derive(Debug)]
 pub struct Finding {
     /// What was seen, one for each declared try, in the same order.
     pub seen: Vec<Seen>,
-    /// Bytes of a record that somebody could read who may not.
-    pub record_bytes_read: u64,
+    /// Bytes of a record; nothing where the attack, had it passed, would have brought no record to anybody before it is judged.
+    pub read: Option<Measured>,
     /// Why the unattacked twin did not succeed; nothing when it did.
     pub twin_failure: Option<String>,
 }
@@ -85,8 +94,8 @@ pub struct Finding {
 impl Finding {
     /// A finding whose twin succeeded if `twin` holds; `what` says what it should have done.
     #[must_use]
-    pub fn new(seen: Vec<Seen>, record_bytes_read: u64, twin: bool, what: &str) -> Self {
-        Self { seen, record_bytes_read, twin_failure: (!twin).then(|| what.to_owned()) }
+    pub fn new(seen: Vec<Seen>, read: impl Into<Option<Measured>>, twin: bool, what: &str) -> Self {
+        Self { seen, read: read.into(), twin_failure: (!twin).then(|| what.to_owned()) }
     }
 }
 
@@ -101,8 +110,10 @@ pub struct Row {
     pub code: String,
     /// The stages of these codes.
     pub stage: String,
-    /// Bytes of a record that somebody could read who may not.
-    pub record_bytes_read: u64,
+    /// Bytes of a record that somebody could read who may not; `null` where none could be measured.
+    pub record_bytes_read: Option<u64>,
+    /// What the same measure gives for the twin, which may: it shows that the measure measures.
+    pub twin_bytes_read: Option<u64>,
     /// The same without the attack came to its proper end.
     pub twin_succeeded: bool,
     /// Everything was as the attack declares it.
@@ -198,7 +209,8 @@ pub fn judge(
         rejected: false,
         code: String::new(),
         stage: String::new(),
-        record_bytes_read: 0,
+        record_bytes_read: None,
+        twin_bytes_read: None,
         twin_succeeded: false,
         as_expected: false,
         by: String::new(),
@@ -221,7 +233,8 @@ pub fn judge(
     row.code = joined(row.tries.iter().map(|tried| tried.code.as_str()));
     row.stage = joined(row.tries.iter().map(|tried| tried.stage.as_str()));
     row.by = joined(row.tries.iter().map(|tried| tried.by.as_str()));
-    row.record_bytes_read = finding.record_bytes_read;
+    row.record_bytes_read = finding.read.map(|read| read.stolen);
+    row.twin_bytes_read = finding.read.map(|read| read.control);
     row.twin_succeeded = finding.twin_failure.is_none();
     row.failure = finding.twin_failure.map(|what| format!("the twin failed: {what}"));
     if !whole {
@@ -230,8 +243,10 @@ pub fn judge(
         let seen = other.passed.clone().unwrap_or_else(|| format!("{} by {}", other.code, other.by));
         let expected = format!("{} by {}", other.expected_code, other.expected_by);
         row.failure = Some(format!("{}: expected {expected}, saw {seen}", other.what));
-    } else if row.record_bytes_read > 0 {
-        row.failure = Some(format!("{} bytes of a record could be read", row.record_bytes_read));
+    } else if let Some(read) = finding.read.filter(|read| read.stolen > 0) {
+        row.failure = Some(format!("{} bytes of a record could be read", read.stolen));
+    } else if finding.read.is_some_and(|read| read.control == 0) && row.failure.is_none() {
+        row.failure = Some("the measure finds nothing of the twin's record either".to_owned());
     }
     row.as_expected = row.failure.is_none();
     row
@@ -276,11 +291,15 @@ mod tests {
         attacker: "",
         stopped_by: "",
         tries: &[Try::new("a", "hospital-a", "proof-spent")],
-        run: |_| async { Ok(Finding::new(Vec::new(), 0, true, "")) }.boxed_local(),
+        run: |_| async { Ok(Finding::new(Vec::new(), None, true, "")) }.boxed_local(),
     };
 
-    fn row(seen: Vec<Seen>, bytes: u64, twin: bool) -> Row {
-        judge(&ONE, None, Ok(Finding::new(seen, bytes, twin, "it stood still")), Duration::ZERO)
+    fn row(seen: Vec<Seen>, stolen: u64, twin: bool) -> Row {
+        measured(seen, Measured { stolen, control: 7 }, twin)
+    }
+
+    fn measured(seen: Vec<Seen>, read: impl Into<Option<Measured>>, twin: bool) -> Row {
+        judge(&ONE, None, Ok(Finding::new(seen, read, twin, "it stood still")), Duration::ZERO)
     }
 
     fn spent() -> Seen {
@@ -299,6 +318,7 @@ mod tests {
             row(Vec::new(), 0, true),
             row(vec![spent()], 1, true),
             row(vec![spent()], 0, false),
+            measured(vec![spent()], Measured { stolen: 0, control: 0 }, true),
             judge(&ONE, None, Err(Failure::failed("no")), Duration::ZERO),
         ];
         assert!(bad.iter().all(|row| !row.as_expected && row.failure.is_some()));
@@ -306,9 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_is_a_number_and_what_was_not_measured_is_none() {
+        let row_of = |read: Option<Measured>| serde_json::to_value(measured(vec![spent()], read, true)).unwrap();
+        let read = row_of(Some(Measured { stolen: 1_234, control: 9 }));
+        assert_eq!((&read["record_bytes_read"], &read["twin_bytes_read"]), (&1_234.into(), &9.into()));
+        assert_eq!((&read["as_expected"], read["failure"].is_string()), (&false.into(), true));
+        let unmeasured = row_of(None);
+        assert!(unmeasured["record_bytes_read"].is_null() && unmeasured["twin_bytes_read"].is_null());
+        assert_eq!(unmeasured["as_expected"], true);
+    }
+
+    #[test]
     fn another_expectation_fails_what_was_as_declared() {
         let other: Expectation = "hospital-a:proof-expired".parse().unwrap();
-        let row = judge(&ONE, Some(&other), Ok(Finding::new(vec![spent()], 0, true, "")), Duration::ZERO);
+        let row = judge(&ONE, Some(&other), Ok(Finding::new(vec![spent()], None, true, "")), Duration::ZERO);
         assert!(!row.as_expected && row.failure.unwrap().contains("proof-expired"));
         assert!("proof-expired".parse::<Expectation>().is_err());
     }

@@ -17,6 +17,7 @@ use super::hands::source::{Asked, pack_manifest, seal_manifest};
 use super::hands::{Ask, Authority, Case, Destination, Patient, Shipment, Source, opening};
 use super::outcome::{Attack, Finding, Seen, Try};
 use super::scene::{OrFail as _, Scene, id};
+use super::sending::{filed_bytes, measured};
 use crate::demo::network::{HOSPITAL_A, HOSPITAL_B};
 use crate::failure::Failure;
 
@@ -122,10 +123,12 @@ async fn no_presentation(scene: &mut Scene) -> Result<Finding, Failure> {
     presentation.pid = waybill_crypto::pseudonym::Pseudonym(opening().0);
     let parcel = pack_presentation(presentation, &a.identity.signing, &patient.b, minted.proof(), &consent)?;
     seen.push(scene.try_post(B, parcel).await?);
+    let stolen = filed_bytes(scene, &patient).await?;
     a.ship(scene, &asked, &Shipment::of(&asked, &patient.sample.lines)?).await?;
     let view = scene.case(B, &asked.proof, |view| view.ended.is_some()).await?;
     let twin = view.and_then(|view| view.ended).as_deref() == Some("filed");
-    Ok(Finding::new(seen, 0, twin, "the presented case is filed"))
+    let read = measured(scene, stolen, &patient).await?;
+    Ok(Finding::new(seen, read, twin, "the presented case is filed"))
 }
 
 async fn source_key(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -141,9 +144,11 @@ async fn source_key(scene: &mut Scene) -> Result<Finding, Failure> {
         let (_, parcel) = pack_manifest(shipment.manifest.clone(), key, &chain, &asked)?;
         seen.push(scene.try_post(B, parcel).await?);
     }
+    let stolen = filed_bytes(scene, &patient).await?;
     scene.servant(A).restart()?;
     let twin = scene.is_filed(&case.id()).await?;
-    Ok(Finding::new(seen, 0, twin, "A itself answers, and its record is filed"))
+    let read = measured(scene, stolen, &patient).await?;
+    Ok(Finding::new(seen, read, twin, "A itself answers, and its record is filed"))
 }
 
 async fn resealed(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -168,7 +173,9 @@ async fn resealed(scene: &mut Scene) -> Result<Finding, Failure> {
     a.ship(scene, &asked_p, &shipment).await?;
     let view = scene.case(B, &case_p.id(), |view| view.ended.is_some()).await?;
     let twin = view.and_then(|view| view.ended).as_deref() == Some("filed");
-    Ok(Finding::new(seen, 0, twin, "the same manifest in its own session is filed"))
+    // P's record would lie in Q's chart.
+    let read = measured(scene, filed_bytes(scene, &q).await?, &p).await?;
+    Ok(Finding::new(seen, read, twin, "the same manifest in its own session is filed"))
 }
 
 async fn trapdoor(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -188,7 +195,8 @@ async fn trapdoor(scene: &mut Scene) -> Result<Finding, Failure> {
     scene.servant(B).restart()?;
     patient.present(scene, &case).await?;
     let twin = scene.is_filed(&case.id()).await?;
-    Ok(Finding::new(seen, 0, twin, "one scope at both hospitals is filed"))
+    let read = measured(scene, b.measured().stolen, &patient).await?;
+    Ok(Finding::new(seen, read, twin, "one scope at both hospitals is filed"))
 }
 
 /// P's presentation with something of Q's in it, signed by P or by Q.
@@ -269,8 +277,10 @@ async fn swapped(scene: &mut Scene) -> Result<Finding, Failure> {
     let mut b = Destination::take(scene).await?;
     seen.extend(at_a(scene, &mut b, (&p, &case_p), (&q, &case_q)).await?);
     scene.servant(B).restart().or_fail("B does not start again")?;
+    let stolen = b.measured().stolen + filed_bytes(scene, &p).await? + filed_bytes(scene, &q).await?;
     p.present(scene, &case_p).await?;
     q.present(scene, &case_q).await?;
     let twin = scene.is_filed(&case_p.id()).await? && scene.is_filed(&case_q.id()).await?;
-    Ok(Finding::new(seen, 0, twin, "both patients' own messages are filed"))
+    let read = measured(scene, stolen, &p).await?;
+    Ok(Finding::new(seen, read, twin, "both patients' own messages are filed"))
 }

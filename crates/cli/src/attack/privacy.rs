@@ -6,6 +6,8 @@ use futures::FutureExt as _;
 use waybill_crypto::backend::Backend as _;
 use waybill_crypto::keys::HpkeSecretKey;
 use waybill_crypto::native::Native;
+use waybill_crypto::stream::RecordKey;
+use waybill_protocol::ids::SessionId;
 use waybill_protocol::messages::{DelegationBody, LodgementBody};
 use waybill_protocol::sealed::{SealPurpose, SealedBytes};
 use waybill_protocol::wire::{Kind, Parcel, to_cbor};
@@ -18,7 +20,7 @@ use super::asking::set;
 use super::hands::destination::{open_key, read_chunks, size_bytes};
 use super::hands::source::{lodgement, pack_lodgement, pack_manifest};
 use super::hands::{Ask, Authority, Case, Patient, Shipment};
-use super::outcome::{Attack, Finding, Seen, Try};
+use super::outcome::{Attack, Finding, Measured, Seen, Try};
 use super::scene::{OrFail as _, Scene};
 use crate::failure::Failure;
 
@@ -113,7 +115,7 @@ async fn linked(scene: &mut Scene) -> Result<Finding, Failure> {
         super::hands::patient::obtain(scene, &mut lasting, voucher).await?;
         found_in_broken &= shared(&at_authority(&one), &at_authority(&lasting), &at_authority(&other)) > 0;
     }
-    Ok(Finding::new(vec![seen], 0, found_in_broken, "a reply key or account key that is used twice is found"))
+    Ok(Finding::new(vec![seen], None, found_in_broken, "a reply key or account key that is used twice is found"))
 }
 
 /// Every lasting key that opens anything, of everybody. (A wallet has none: its reply keys are used once.)
@@ -134,16 +136,28 @@ const PURPOSES: [SealPurpose; 5] = [
     SealPurpose::IdentityClaim,
 ];
 
-/// Whether any of the keys opens a sealed message under any purpose and any of the bindings.
-fn opens(sealed: &SealedBytes, keys: &[HpkeSecretKey], bindings: &[&[u8]]) -> bool {
-    keys.iter().any(|key| {
-        PURPOSES.iter().any(|purpose| bindings.iter().any(|bound| sealed.open(&Native, key, *purpose, bound).is_ok()))
-    })
+/// What any of the keys opens of a sealed message under any purpose and any of the bindings.
+fn opened(sealed: &SealedBytes, keys: &[HpkeSecretKey], bindings: &[&[u8]]) -> Option<Vec<u8>> {
+    let bound = |bound: &[u8]| {
+        let open = |key: &HpkeSecretKey| {
+            PURPOSES.iter().find_map(|purpose| Some(sealed.open(&Native, key, *purpose, bound).ok()?.to_vec()))
+        };
+        keys.iter().find_map(open)
+    };
+    bindings.iter().copied().find_map(bound)
 }
 
-fn closed(opened: bool, what: &str) -> Seen {
-    if opened {
-        Seen::Passed(format!("{what} opens"))
+/// Bytes that are readable with what was opened: the record's if it is its key, else its own.
+fn readable(opened: Option<&Vec<u8>>, session: &SessionId, chunks: &[Vec<u8>]) -> u64 {
+    let Some(opened) = opened else { return 0 };
+    let record = opened.as_slice().try_into().ok().map(RecordKey::from_bytes);
+    let record = record.and_then(|key| read_chunks(&key, session, chunks));
+    record.map_or(opened.len() as u64, |record| size_bytes(&record))
+}
+
+fn closed(bytes: u64, what: &str) -> Seen {
+    if bytes > 0 {
+        Seen::Passed(format!("{what} opens, and {bytes} bytes can be read"))
     } else {
         Seen::refused("recording", "does-not-open", "trying every key")
     }
@@ -168,17 +182,18 @@ async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
     let lodged = release.lodgement.parse().or_fail("no lodgement")?.peek().sealed_key.clone();
     let keys = lasting(scene)?;
     let bindings: [&[u8]; 3] = [session.id.as_bytes(), manifest.id.as_bytes(), session.proof.as_bytes()];
-    let mut seen = vec![
-        closed(opens(&sealed, &keys, &bindings), "the manifest"),
-        closed(opens(&lodged, &keys, &bindings), "the record key"),
-    ];
+    let manifest_bytes = readable(opened(&sealed, &keys, &bindings).as_ref(), &session.id, &chunks);
+    let record_bytes = readable(opened(&lodged, &keys, &bindings).as_ref(), &session.id, &chunks);
+    let mut seen = vec![closed(manifest_bytes, "the manifest"), closed(record_bytes, "the record key")];
     // The control: what was recorded is all that is needed, with the one-time key.
     let key = open_key(&lodged, &session.secret, manifest.id).or_fail("the recording is not complete")?;
-    let whole = read_chunks(&key, &session.id, &chunks).is_some_and(|record| size_bytes(&record) > 0);
+    let one_time = [HpkeSecretKey::from_bytes(&session.secret.to_bytes())];
+    let control = readable(opened(&lodged, &one_time, &bindings).as_ref(), &session.id, &chunks);
     let next = patient.delegate_all(scene).await?;
     let (other, listed) = b.ask(scene, Ask::honest(&b, &patient, &next)?).await?;
     let released = b.chunks(scene, &listed.said).await?;
-    seen.push(closed(read_chunks(&key, &other.id, &released).is_some(), "the next release"));
+    let next_bytes = read_chunks(&key, &other.id, &released).map_or(0, |record| size_bytes(&record));
+    seen.push(closed(next_bytes, "the next release"));
     // And the process destroys its own one-time key with the end of the case.
     scene.servant("hospital-b").restart()?;
     let (_, filed) = patient.migrate(scene).await?;
@@ -191,7 +206,13 @@ async fn lasting_keys(scene: &mut Scene) -> Result<Finding, Failure> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    Ok(Finding::new(seen, 0, whole && filed && gone, "the one-time key opens the recording, and B destroys its own"))
+    let read = Measured { stolen: manifest_bytes + record_bytes + next_bytes, control };
+    Ok(Finding::new(
+        seen,
+        read,
+        control > 32 && filed && gone,
+        "the one-time key opens the recording, and B destroys its own",
+    ))
 }
 
 async fn overheard(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -209,14 +230,17 @@ async fn overheard(scene: &mut Scene) -> Result<Finding, Failure> {
     let secret = one_time.find(&asked.session.0).or_fail("no one-time key")?.or_fail("B has no one-time key")?;
     let bindings: [&[u8]; 3] = [asked.session.as_bytes(), hm.as_bytes(), asked.proof.as_bytes()];
     let keys = [secret];
-    let seen = vec![closed(opens(&body.sealed, &keys, &bindings), "the lodgement")];
+    let bytes = |sealed| readable(opened(sealed, &keys, &bindings).as_ref(), &asked.session, &shipment.chunks);
+    let stolen = bytes(&body.sealed);
+    let seen = vec![closed(stolen, "the lodgement")];
     // The control: without the outer seal it would open.
     let inner = lodgement(&asked, hm, &shipment.key)?.sealed_key;
-    let control = opens(&inner, &keys, &bindings);
+    let control = bytes(&inner);
     scene.post(&scene.address("authority")?, parcel).await?;
     let view = scene.case("hospital-b", &asked.proof, |view| view.ended.is_some()).await?;
     let filed = hm == hm_sent && view.and_then(|view| view.ended).as_deref() == Some("filed");
-    Ok(Finding::new(seen, 0, control && filed, "against its receipt B gets the very same lodgement"))
+    let read = Measured { stolen, control };
+    Ok(Finding::new(seen, read, control > 32 && filed, "against its receipt B gets the very same lodgement"))
 }
 
 async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -238,13 +262,14 @@ async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
     let keys = [false_hpke, authority.keys.lodgement.clone()];
     let claim_bound = waybill_crypto::digest::sha256(&[request.proof.as_bytes(), &request.session_key.0]);
     let bindings: [&[u8]; 2] = [patient.a.hospital.as_str().as_bytes(), claim_bound.as_bytes()];
-    let mut seen = vec![
-        closed(opens(&body.consent, &keys, &bindings), "the consent"),
-        closed(opens(&request.identity_claim, &keys, &bindings), "the identity claim"),
-    ];
+    // No record, but what says whose it is and what of it shall move.
+    let bytes = |sealed, keys: &[HpkeSecretKey]| opened(sealed, keys, &bindings).map_or(0, |plain| plain.len() as u64);
+    let (consent, claim) = (bytes(&body.consent, &keys), bytes(&request.identity_claim, &keys));
+    let mut seen = vec![closed(consent, "the consent"), closed(claim, "the identity claim")];
     // The control: A's own key opens both.
     let own = [super::hands::identity(scene, "hospital-a")?.hpke];
-    let control = opens(&body.consent, &own, &bindings) && opens(&request.identity_claim, &own, &bindings);
+    let (own_consent, own_claim) = (bytes(&body.consent, &own), bytes(&request.identity_claim, &own));
+    let control = own_consent > 0 && own_claim > 0;
     let session = waybill_protocol::ids::SessionId(unverified.message_id().0);
     let asked = super::hands::source::Asked { proof: request.proof, session, request, body };
     let (impostor, chain) = authority.impostor(patient.a.hospital.as_str())?;
@@ -256,7 +281,8 @@ async fn directory(scene: &mut Scene) -> Result<Finding, Failure> {
     admin.post::<serde_json::Value>("/hospitals", &entry(real.to_string())).await?;
     scene.post(&real, letter).await?;
     let filed = scene.is_filed(&case.id()).await?;
-    Ok(Finding::new(seen, 0, control && filed, "A's own keys open the request, and the record is filed"))
+    let read = Measured { stolen: consent + claim, control: own_consent + own_claim };
+    Ok(Finding::new(seen, read, control && filed, "A's own keys open the request, and the record is filed"))
 }
 
 /// How many keys a folder of one-time keys holds; each is named by its session, 64 hex digits.
@@ -267,7 +293,22 @@ fn keys_left(folder: &std::path::Path) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::shared;
+    use super::*;
+    use crate::attack::hands::patient::seal;
+
+    #[test]
+    fn what_opens_is_counted_and_what_does_not_is_nothing() {
+        let (right, wrong) = (Native.generate_hpke_key(), Native.generate_hpke_key());
+        let session = SessionId(waybill_crypto::digest::sha256(&[b"session"]));
+        let sealed = seal(right.public(), SealPurpose::Manifest, b"bound", &[7; 100]).unwrap();
+        let bytes =
+            |keys: &[HpkeSecretKey], bound: &[u8]| readable(opened(&sealed, keys, &[bound]).as_ref(), &session, &[]);
+        assert_eq!(bytes(std::slice::from_ref(&wrong), b"bound"), 0);
+        assert_eq!(bytes(std::slice::from_ref(&right), b"another"), 0);
+        let all = [wrong, right];
+        assert_eq!(bytes(&all, b"bound"), 100);
+        assert!(matches!(closed(bytes(&all, b"bound"), "it"), Seen::Passed(what) if what.contains("100 bytes")));
+    }
 
     #[test]
     fn a_lasting_value_is_found_and_a_digit_by_chance_is_not() {

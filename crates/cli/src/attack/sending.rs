@@ -11,7 +11,7 @@ use waybill_record::scope::Scope;
 use super::asking::narrow;
 use super::hands::source::{Asked, lodgement, pack_lodgement, record_key};
 use super::hands::{Patient, Shipment, Source};
-use super::outcome::{Attack, Finding, Seen, Try};
+use super::outcome::{Attack, Finding, Measured, Seen, Try};
 use super::scene::{OrFail as _, Scene};
 use crate::demo::network::HOSPITAL_A;
 use crate::failure::Failure;
@@ -130,11 +130,19 @@ async fn outcome(scene: &Scene, asked: &Asked) -> Result<Seen, Failure> {
 }
 
 /// Bytes in the chart of B's local patient that came from A.
-async fn filed_bytes(scene: &Scene, patient: &Patient) -> Result<u64, Failure> {
+pub(super) async fn filed_bytes(scene: &Scene, patient: &Patient) -> Result<u64, Failure> {
     let out = tempfile::tempdir().or_fail("no temporary folder")?;
     let file = out.path().join("chart");
     hospital::export(&scene.network.admin(B), &patient.sample.at_b, Some(HOSPITAL_A), &file).await?;
     Ok(std::fs::metadata(&file).or_fail("no export")?.len())
+}
+
+/// What was filed by the attack, and what lies in the chart of the twin's patient after the twin.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn measured(scene: &Scene, stolen: u64, twin: &Patient) -> Result<Measured, Failure> {
+    Ok(Measured { stolen, control: filed_bytes(scene, twin).await? })
 }
 
 /// The unattacked twin: the shipment as it is, shipped by the same hands.
@@ -168,9 +176,9 @@ async fn extra_resource(scene: &mut Scene) -> Result<Finding, Failure> {
     lines.extend(of_types(&patient.sample.lines, &["Observation"]).into_iter().take(1));
     a.ship(scene, &asked, &Shipment::of(&asked, &lines)?).await?;
     let seen = vec![outcome(scene, &asked).await?];
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, narrow(), &inside).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn another_patient(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -183,9 +191,9 @@ async fn another_patient(scene: &mut Scene) -> Result<Finding, Failure> {
     let asked = again(scene, &mut a, &patient, Scope::full()).await?;
     a.ship(scene, &asked, &Shipment::of(&asked, &other.sample.lines)?).await?;
     seen.push(outcome(scene, &asked).await?);
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &patient.sample.lines).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn wrong_content(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -206,9 +214,9 @@ async fn wrong_content(scene: &mut Scene) -> Result<Finding, Failure> {
         a.ship(scene, &asked, &shipment).await?;
         seen.push(outcome(scene, &asked).await?);
     }
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &lines).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 /// Whom B's own evidence of a case convicts.
@@ -232,9 +240,9 @@ async fn wrong_key(scene: &mut Scene) -> Result<Finding, Failure> {
     let mut seen = vec![outcome(scene, &asked).await?];
     scene.case(B, &asked.proof, |view| view.ended.is_some()).await?;
     seen.push(liar(scene, &asked).await?);
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &patient.sample.lines).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn two_keys(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -249,9 +257,9 @@ async fn two_keys(scene: &mut Scene) -> Result<Finding, Failure> {
     let hm = a.send(scene, &asked, &shipment).await?;
     a.lodge(scene, &asked, hm, &second).await?;
     let seen = vec![outcome(scene, &asked).await?];
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &patient.sample.lines).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn other_manifest(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -264,9 +272,9 @@ async fn other_manifest(scene: &mut Scene) -> Result<Finding, Failure> {
     let (hm, _) = super::hands::source::pack_manifest(other.manifest, &a.identity.signing, &a.identity.chain, &asked)?;
     a.lodge(scene, &asked, hm, &shipment.key).await?;
     let seen = vec![scene.seen(AUTHORITY, mark).await];
-    let leaked = filed_bytes(scene, &patient).await?;
+    let stolen = filed_bytes(scene, &patient).await?;
     let twin = twin(scene, &mut a, &patient, Scope::full(), &patient.sample.lines).await?;
-    Ok(Finding::new(seen, leaked, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn unsigned_lodgement(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -284,11 +292,12 @@ async fn unsigned_lodgement(scene: &mut Scene) -> Result<Finding, Failure> {
     elsewhere.session = waybill_protocol::ids::SessionId(waybill_crypto::keys::Digest([1; 32]));
     let signed = Signed::sign(&Native, &a.identity.signing, elsewhere);
     seen.push(lodge(scene, &asked, signed.bytes()).await?);
+    let stolen = filed_bytes(scene, &patient).await?;
     // None of them has kept the genuine lodgement from its place.
     a.lodge(scene, &asked, hm, &shipment.key).await?;
     let view = scene.case(B, &asked.proof, |view| view.ended.is_some()).await?;
     let twin = view.and_then(|view| view.ended).as_deref() == Some("filed");
-    Ok(Finding::new(seen, 0, twin, TWIN))
+    Ok(Finding::new(seen, measured(scene, stolen, &patient).await?, twin, TWIN))
 }
 
 async fn lodge(scene: &Scene, asked: &Asked, signed: &[u8]) -> Result<Seen, Failure> {

@@ -218,7 +218,7 @@ async fn oversized(scene: &mut Scene) -> Result<Finding, Failure> {
         slow(scene, &mailbox, &host).await?,
     ];
     let (_, twin) = patient.migrate(scene).await?;
-    Ok(Finding::new(seen, 0, twin, "an honest migration right after it is filed"))
+    Ok(Finding::new(seen, None, twin, "an honest migration right after it is filed"))
 }
 
 async fn malformed(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -246,7 +246,7 @@ async fn malformed(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(scene.try_post(party, parcel).await?);
     }
     let (_, twin) = patient.migrate(scene).await?;
-    Ok(Finding::new(seen, 0, twin, "an honest migration right after it is filed"))
+    Ok(Finding::new(seen, None, twin, "an honest migration right after it is filed"))
 }
 
 /// One exchange over a hospital's admin socket, with the problem's code.
@@ -279,7 +279,7 @@ async fn hostile(scene: &mut Scene) -> Result<Finding, Failure> {
         seen.push(admin(scene, Method::POST, "/load", load.to_string().into_bytes()).await?);
     }
     let twin = !scene.admit().await?.lines.is_empty();
-    Ok(Finding::new(seen, 0, twin, "an honest record is loaded right after it"))
+    Ok(Finding::new(seen, None, twin, "an honest record is loaded right after it"))
 }
 
 async fn paths(scene: &mut Scene) -> Result<Finding, Failure> {
@@ -297,7 +297,7 @@ async fn paths(scene: &mut Scene) -> Result<Finding, Failure> {
         admin(scene, Method::POST, "/enrolment-codes", code.to_string().into_bytes()).await?,
     ];
     let (_, twin) = patient.migrate(scene).await?;
-    Ok(Finding::new(seen, 0, twin, "an honest migration right after it is filed"))
+    Ok(Finding::new(seen, None, twin, "an honest migration right after it is filed"))
 }
 
 /// A ClientHello of TLS 1.2: no `supported_versions`.
@@ -378,5 +378,5 @@ async fn downgraded(scene: &mut Scene) -> Result<Finding, Failure> {
         Err(_) => Seen::refused("client", "tls-broken", "the client's handshake"),
     });
     let group = through(scene, false).await?;
-    Ok(Finding::new(seen, 0, group.contains("MLKEM"), "the same connection, left alone, agrees on the hybrid group"))
+    Ok(Finding::new(seen, None, group.contains("MLKEM"), "the same connection, left alone, agrees on the hybrid group"))
 }

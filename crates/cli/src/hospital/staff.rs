@@ -233,8 +233,9 @@ async fn withhold(
     console.say(format!("{} items are kept back from now on", items.len()));
     let total = member(&answer, "still_named_total").as_u64().unwrap_or(0);
     if total > 0 {
-        console
-            .say(format!("{total} travelling items still name one of them; keep those back too if they say too much:"));
+        console.say(format!(
+            "{total} travelling items still mention one of them; keep those back too if they say too much:"
+        ));
         for item in member(&answer, "still_named_in").as_array().into_iter().flatten().filter_map(Value::as_str) {
             console.say(format!("  {item}"));
         }

@@ -10,6 +10,7 @@ use waybill_protocol::rejection::Code;
 use waybill_wallet::{CaseNumber, Notice, Outcome, Received, Stage, Summary, WalletError};
 
 use super::session::{Session, parties, wallet_failure};
+use super::stopped;
 use super::words::{self, OpenView, Standing};
 use crate::console::Progress;
 use crate::courier::now;
@@ -133,7 +134,10 @@ pub async fn watch(session: &mut Session, case: Option<&str>, wait: Duration) ->
         Ok(number) => number,
         // Somebody who looks on for the end wants to hear that it is over.
         Err(failure) => match case.and_then(|case| session.closed_case(Some(case)).ok()) {
-            Some(closed) => return Ok(ended(session, closed.number)),
+            Some(closed) => {
+                let number = closed.number;
+                return ended(session, number).await;
+            }
             None => return Err(failure),
         },
     };
@@ -194,10 +198,10 @@ async fn follow(session: &mut Session, number: CaseNumber, wait: Duration) -> Re
         }
     }
     drop(progress);
-    Ok(match session.wallet.open_case(number) {
-        Err(_) => ended(session, number),
-        Ok(_) => still_open(session, number, &follower.said()),
-    })
+    match session.wallet.open_case(number) {
+        Err(_) => ended(session, number).await,
+        Ok(_) => Ok(still_open(session, number, &follower.said())),
+    }
 }
 
 /// Asks both hospitals of one case, ever more seldom while nothing changes.
@@ -304,13 +308,15 @@ impl Follower {
 }
 
 /// Says how a case ended. Filed is the only good end of a migration.
-fn ended(session: &Session, number: CaseNumber) -> Exit {
-    let Some(closed) = session.wallet.closed().iter().find(|case| case.number == number) else { return Exit::Failed };
+async fn ended(session: &mut Session, number: CaseNumber) -> Result<Exit, Failure> {
+    stopped::ask(session, number).await?;
+    let found = session.wallet.closed().iter().find(|case| case.number == number);
+    let Some(closed) = found else { return Ok(Exit::Failed) };
     let summary = Summary::of(closed);
     session.console.say(summary.text().trim_end());
     session.console.say(format!("The receipt for paper: waybill patient receipt {number} --print"));
     session.console.json(&summary);
-    if closed.outcome == Outcome::Ended(EndState::Filed) { Exit::Success } else { Exit::Failed }
+    Ok(if closed.outcome == Outcome::Ended(EndState::Filed) { Exit::Success } else { Exit::Failed })
 }
 
 fn still_open(session: &Session, number: CaseNumber, said: &[Standing]) -> Exit {
@@ -331,7 +337,7 @@ pub async fn stop(session: &mut Session, case: Option<&str>, wait: Duration) -> 
     let number = match session.open_case(case) {
         Ok(number) => number,
         Err(failure) => match case.and_then(|case| session.closed_case(Some(case)).ok()) {
-            Some(closed) => return Ok(stopped(session, closed.number)),
+            Some(closed) => return Ok(was_stopped(session, closed.number)),
             None => return Err(failure),
         },
     };
@@ -340,7 +346,7 @@ pub async fn stop(session: &mut Session, case: Option<&str>, wait: Duration) -> 
         // Nobody holds a consent yet, so there is nothing to revoke.
         Stage::AwaitingVoucher | Stage::AwaitingProof => {
             session.wallet.forget(now(), number).map_err(wallet_failure)?;
-            Ok(stopped(session, number))
+            Ok(was_stopped(session, number))
         }
         Stage::Unacknowledged => Ok(too_late(session, number)),
         Stage::ProofHeld | Stage::AwaitingEnd => revoke(session, number, wait).await,
@@ -373,7 +379,7 @@ async fn revoke(session: &mut Session, number: CaseNumber, wait: Duration) -> Re
     }
     drop(progress);
     match session.wallet.open_case(number).map(|case| case.stage) {
-        Err(_) => Ok(stopped(session, number)),
+        Err(_) => Ok(was_stopped(session, number)),
         Ok(stage) if key_is_out || stage == Stage::Unacknowledged => Ok(too_late(session, number)),
         Ok(_) => {
             let why = match refreshed {
@@ -388,7 +394,7 @@ async fn revoke(session: &mut Session, number: CaseNumber, wait: Duration) -> Re
 }
 
 /// Says of a case that is over whether it was stopped in time.
-fn stopped(session: &Session, number: CaseNumber) -> Exit {
+fn was_stopped(session: &Session, number: CaseNumber) -> Exit {
     let Some(closed) = session.wallet.closed().iter().find(|case| case.number == number) else { return Exit::Failed };
     let (in_time, sentence) = match closed.outcome {
         Outcome::Ended(EndState::Revoked) => {
@@ -412,7 +418,7 @@ fn stopped(session: &Session, number: CaseNumber) -> Exit {
 
 /// Says of a case whose end is not signed yet that the key is out.
 fn too_late(session: &Session, number: CaseNumber) -> Exit {
-    let Ok(case) = session.wallet.open_case(number) else { return stopped(session, number) };
+    let Ok(case) = session.wallet.open_case(number) else { return was_stopped(session, number) };
     let destination = &case.destination.hospital;
     let sentence = format!("Too late: {destination} was given the key before. Ask there what becomes of the record.");
     session.console.say(&sentence);

@@ -99,6 +99,16 @@ async fn summary(
     let (dangerous, kept) = match preview::ask_both(session, source, Some(destination), part).await? {
         Ok(view) => {
             view.tell(session.console);
+            let missing: Vec<&str> = view.hidden.iter().filter(|h| !h.held).map(|h| h.item.as_str()).collect();
+            if !missing.is_empty() {
+                return Err(Failure::failed(format!(
+                    "{source} holds no such item of yours to hide: {}; nothing was begun",
+                    missing.join(", ")
+                ))
+                .hint(format!(
+                    "`waybill patient items --at {source} TYPE` lists the items there are, as --hide takes them"
+                )));
+            }
             if let Some(hospital) = view.too_large() {
                 return Err(Failure::failed(format!("the record is too large for {hospital}"))
                     .hint("move it in parts, for example with --scope 'to=2015' and then --scope 'from=2016'"));
@@ -109,6 +119,9 @@ async fn summary(
         Err(code) => {
             // Without a preview nobody knows what there is: whatever could stay counts.
             session.console.say(format!("{source} does not show what it holds: {} ({code})", code.sentence()));
+            if !part.hides.is_empty() {
+                session.console.say("So it is not known whether it holds what you hide; the receipt will say so.");
+            }
             let may: Vec<String> = part.may_withhold().into_iter().map(str::to_owned).collect();
             if !may.is_empty() {
                 preview::tell_danger(session.console, &may.join(", "));

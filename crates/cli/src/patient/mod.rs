@@ -2,12 +2,13 @@
 //!
 //! - [`session`]: the wallet opened, and its way to the others
 //! - [`setup`]: `init`, `recover`, `enrol`, `hospitals`, `paper`, `remove`, `passphrase`
-//! - [`preview`]: `preview`, `items`; [`migrate`]: `migrate`; [`follow`]: `status`, `watch`, `stop`
-//! - [`receipt`]: `receipt`, `history`, `evidence`
+//! - [`preview`]: `preview`, `items`; [`migrate`]: `migrate`; [`follow`]: `status`, `watch`, `stop`; [`stopped`]: by whom
+//! - [`receipt`]: `receipt`, `history`, `evidence`; [`disclosures`]: `disclosures`
 //! - [`words`]: who must act, in words; [`paper`]: sheets and cards; [`passphrase`]: where it comes from
 //!
 //! Every step is durable in the wallet before it is taken, so that a command may be interrupted anywhere and the next one goes on.
 
+pub mod disclosures;
 pub mod follow;
 pub mod migrate;
 pub mod paper;
@@ -16,6 +17,7 @@ pub mod preview;
 pub mod receipt;
 pub mod session;
 pub mod setup;
+pub mod stopped;
 pub mod words;
 
 use crate::args::{PatientArgs, PatientCommand};
@@ -61,6 +63,9 @@ pub async fn run(args: PatientArgs, console: &Console) -> Result<Exit, Failure> 
         }
         PatientCommand::Receipt { case, print, offline } => {
             receipt::show(&mut Session::open(&wallet, console)?, case.as_deref(), print, offline).await
+        }
+        PatientCommand::Disclosures { at } => {
+            disclosures::show(&mut Session::open(&wallet, console)?, at.as_deref()).await
         }
         PatientCommand::History => receipt::history(&Session::open(&wallet, console)?),
         PatientCommand::Evidence { case, out } => {

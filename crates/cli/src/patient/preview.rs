@@ -1,6 +1,6 @@
 //! What a hospital holds, what would move and what would stay: `preview`, `items`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -9,6 +9,7 @@ use waybill_protocol::ids::HospitalId;
 use waybill_protocol::messages::{Item, KeptBack, Preview, Purpose};
 use waybill_protocol::rejection::Code;
 use waybill_record::hides::Hides;
+use waybill_record::mentions::{NOT_SEARCHED, SEARCHED, read_line};
 use waybill_record::scope::Scope;
 use waybill_record::types::{ResourceType, SAFETY_TYPES};
 use waybill_wallet::Received;
@@ -83,6 +84,24 @@ pub struct TypeView {
     pub stays: BTreeMap<String, u64>,
 }
 
+/// One place where a hidden item is still mentioned.
+#[derive(Serialize)]
+pub struct MentionView {
+    /// The item that mentions it.
+    pub item: String,
+    /// How it was found: `reference`, `code` or `text`.
+    pub found: String,
+    /// In which element; empty where the hospital does not say.
+    pub at: String,
+}
+
+impl MentionView {
+    fn of(line: &str) -> Self {
+        let (item, found, at) = read_line(line);
+        Self { item: item.to_owned(), found: found.to_owned(), at: at.to_owned() }
+    }
+}
+
 /// What becomes of one hidden item.
 #[derive(Serialize)]
 pub struct HiddenView {
@@ -91,8 +110,8 @@ pub struct HiddenView {
     /// Whether the record holds it at all.
     pub held: bool,
     /// Where it is still mentioned: the first ones.
-    pub mentioned_in: Vec<String>,
-    /// In how many.
+    pub mentions: Vec<MentionView>,
+    /// In how many items.
     pub mentioned_total: u64,
 }
 
@@ -122,6 +141,8 @@ pub struct PreviewView {
     pub types: BTreeMap<String, TypeView>,
     /// What was to be hidden.
     pub hidden: Vec<HiddenView>,
+    /// Where mentions of it were not looked for; empty where nothing was to be hidden.
+    pub not_searched: Vec<&'static str>,
     /// Safety-relevant types of which something would stay.
     pub warnings: Vec<CountView>,
     /// What is not final yet.
@@ -166,7 +187,7 @@ impl PreviewView {
         let hidden = preview.hidden.iter().map(|item| HiddenView {
             item: item.item.clone(),
             held: item.held,
-            mentioned_in: item.mentioned_in.clone(),
+            mentions: item.mentioned_in.iter().map(|line| MentionView::of(line)).collect(),
             mentioned_total: item.mentioned_total,
         });
         let warnings = preview.warnings.iter().map(|warning| CountView {
@@ -185,6 +206,7 @@ impl PreviewView {
             scope: scope.to_string(),
             types,
             hidden: hidden.collect(),
+            not_searched: if preview.hidden.is_empty() { Vec::new() } else { NOT_SEARCHED.to_vec() },
             warnings: warnings.collect(),
             pending: pending.collect(),
             stream_bytes: preview.stream_bytes,
@@ -288,16 +310,25 @@ impl PreviewView {
                 continue;
             }
             if hidden.mentioned_total == 0 {
-                console.say(format!("Hidden: {} - nothing else that moves names it.", hidden.item));
+                console.say(format!("Hidden: {} - no mention was found in what moves.", hidden.item));
                 continue;
             }
-            let shown = hidden.mentioned_in.iter().take(SHOWN_MENTIONS).cloned().collect::<Vec<_>>().join(", ");
-            let more = hidden.mentioned_total.saturating_sub(SHOWN_MENTIONS.min(hidden.mentioned_in.len()) as u64);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let found =
+                hidden.mentions.iter().map(|mention| mention.item.as_str()).collect::<BTreeSet<_>>().len() as u64;
             console.say(format!(
-                "Hidden: {} - STILL MENTIONED in {} item(s) that move: {shown}{more}. Hide those too, or let them go.",
+                "Hidden: {} - STILL MENTIONED in {} item(s) that move. Hide those too, or let them go:",
                 hidden.item, hidden.mentioned_total
             ));
+            for mention in hidden.mentions.iter().take(SHOWN_MENTIONS) {
+                console.say(format!("  {} ({}: {})", mention.item, mention.found, mention.at));
+            }
+            if hidden.mentions.len() > SHOWN_MENTIONS || found < hidden.mentioned_total {
+                console.say("  ... and more; --json has all that the hospital named.");
+            }
+        }
+        if !self.not_searched.is_empty() {
+            console.say(format!("Looked for: {SEARCHED}."));
+            console.say(format!("NOT looked into: {}.", self.not_searched.join("; ")));
         }
     }
 
@@ -498,7 +529,7 @@ mod tests {
             hidden: vec![HiddenItem {
                 item: "Condition/c1".to_owned(),
                 held: true,
-                mentioned_in: vec!["Encounter/e1".to_owned()],
+                mentioned_in: vec!["Encounter/e1 code reasonCode[0].coding[0].code".to_owned()],
                 mentioned_total: 3,
             }],
             warnings: vec![SafetyWarning { resource_type: "Flag".to_owned(), count: 1 }],
@@ -517,6 +548,10 @@ mod tests {
         assert_eq!(json["types"]["Condition"]["moves"], 3);
         assert_eq!(json["types"]["Flag"]["held"], 1);
         assert_eq!(json["hidden"][0]["mentioned_total"], 3);
+        let mention =
+            serde_json::json!({ "item": "Encounter/e1", "found": "code", "at": "reasonCode[0].coding[0].code" });
+        assert_eq!(json["hidden"][0]["mentions"], serde_json::json!([mention]));
+        assert_eq!(json["not_searched"].as_array().unwrap().len(), NOT_SEARCHED.len());
         assert_eq!(json["warnings"][0]["type"], "Flag");
         assert_eq!(json["pending"][0]["status"], "preliminary");
         assert_eq!(view.kept(), preview.kept);

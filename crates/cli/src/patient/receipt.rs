@@ -2,79 +2,26 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::json;
 use waybill_crypto::certificate::TrustAnchor;
-use waybill_protocol::ids::{HospitalId, Timestamp};
-use waybill_protocol::messages::{Disclosure, Purpose};
+use waybill_protocol::ids::Timestamp;
 use waybill_server::files;
-use waybill_wallet::{CaseNumber, Received, Summary};
+use waybill_wallet::{CaseNumber, Summary};
 
+use super::disclosures::{Looks, who_looked};
 use super::paper::printed_at;
 use super::session::{Session, wallet_failure, write_private};
 use super::words::OpenView;
-use crate::courier::now;
 use crate::failure::{Exit, Failure};
 use crate::network_file::{NetworkFile, fingerprint};
 use crate::verify::{ROOT_FILE, VerdictReport, judge_bytes};
 use crate::when::{day, moment};
 
-/// Most entries of who looked that are asked for at one hospital.
-const MOST_ENTRIES: usize = 10_000;
-/// How long a hospital is asked who looked.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Width of the printed page. Units: characters.
 const WIDTH: usize = 80;
-
-/// One entry of who looked.
-#[derive(Clone, Serialize)]
-pub struct LookView {
-    /// At which hospital.
-    pub at: String,
-    /// When. Units: unix seconds.
-    pub time: u64,
-    /// In which role.
-    pub role: String,
-    /// What was done.
-    pub action: String,
-    /// For which case.
-    pub case: Option<String>,
-    /// The other hospital of that case.
-    pub counterpart: Option<String>,
-    /// Whether it succeeded, was denied or failed.
-    pub outcome: String,
-}
-
-impl LookView {
-    fn of(at: &HospitalId, entry: &Disclosure) -> Self {
-        Self {
-            at: at.to_string(),
-            time: entry.time.0,
-            role: entry.role.clone(),
-            action: entry.action.clone(),
-            case: entry.case.map(|case| case.to_string()),
-            counterpart: entry.counterpart.as_ref().map(ToString::to_string),
-            outcome: entry.outcome.clone(),
-        }
-    }
-
-    fn line(&self) -> String {
-        let time = moment(Timestamp(self.time));
-        format!("{time}  {}  {}: {} ({})", self.at, self.role, self.action, self.outcome)
-    }
-}
-
-/// What the two hospitals say of who looked.
-#[derive(Default, Serialize)]
-pub struct Looks {
-    /// The entries, in the order they happened.
-    pub entries: Vec<LookView>,
-    /// Hospitals that did not say, with the reason.
-    pub unknown: Vec<String>,
-}
 
 /// A receipt as `--json` prints it.
 #[derive(Serialize)]
@@ -90,6 +37,10 @@ struct ReceiptView<'a> {
 /// # Errors
 /// [`Failure`]; a hospital that does not say who looked is named, and no failure.
 pub async fn show(session: &mut Session, case: Option<&str>, print: bool, offline: bool) -> Result<Exit, Failure> {
+    let number = session.closed_case(case)?.number;
+    if !offline {
+        super::stopped::ask(session, number).await?;
+    }
     let closed = session.closed_case(case)?;
     let (number, summary) = (closed.number, Summary::of(closed));
     let at = [closed.source.hospital.clone(), closed.destination.hospital.clone()];
@@ -120,77 +71,14 @@ fn judged(session: &Session, number: CaseNumber) -> Result<Option<VerdictReport>
     Ok(Some(judge_bytes(&evidence.to_bytes(), &anchor, Some(&trust.log))))
 }
 
-/// Asks both hospitals who looked since the case began.
-async fn who_looked(
-    session: &mut Session,
-    at: &[HospitalId],
-    begun: Timestamp,
-    proof: Option<&str>,
-) -> Result<Looks, Failure> {
-    let mut looks = Looks::default();
-    for hospital in at {
-        let progress = session.console.progress(format!("asking {hospital} who looked"));
-        let entries = entries(session, hospital).await;
-        drop(progress);
-        match entries {
-            Ok(entries) => {
-                // What happened for this case, and what happened since it began for none.
-                let concerned =
-                    entries.iter().map(|entry| LookView::of(hospital, entry)).filter(|look| match &look.case {
-                        Some(case) => Some(case.as_str()) == proof,
-                        None => look.time >= begun.0,
-                    });
-                looks.entries.extend(concerned);
-            }
-            Err(failure) => looks.unknown.push(format!("{hospital}: {failure}")),
-        }
-    }
-    looks.entries.sort_by_key(|look| look.time);
-    Ok(looks)
-}
-
-async fn entries(session: &mut Session, hospital: &HospitalId) -> Result<Vec<Disclosure>, Failure> {
-    let mut all: Vec<Disclosure> = Vec::new();
-    loop {
-        let after = all.last().map_or(0, |entry| entry.number);
-        session.wallet.ask(now(), hospital, Purpose::Disclosures { after }).map_err(wallet_failure)?;
-        let answer = session.answer(PATIENCE, |received| match received {
-            Received::Disclosures { hospital: at, entries, more } if at == hospital => {
-                Some(Ok((entries.clone(), *more)))
-            }
-            Received::LoginRefused { hospital: at, code, case: None, .. } if at == hospital => Some(Err(*code)),
-            _ => None,
-        });
-        let (page, more) = answer.await?.map_err(|code| Failure::failed(code.sentence()))?;
-        // A hospital that gives the same page again and again would keep us for ever.
-        let ends = !more || page.last().is_none_or(|last| last.number <= after) || all.len() > MOST_ENTRIES;
-        all.extend(page);
-        if ends {
-            return Ok(all);
-        }
-    }
-}
-
 fn short(summary: &Summary, looks: Option<&Looks>, verdict: Option<&VerdictReport>) -> String {
     let mut out = summary.text();
     if let Some(looks) = looks {
         let _ = writeln!(out, "Who looked:");
-        write_looks(&mut out, looks);
+        looks.write(&mut out);
     }
     let _ = writeln!(out, "{}", verdict_line(verdict));
     out
-}
-
-fn write_looks(out: &mut String, looks: &Looks) {
-    for look in &looks.entries {
-        let _ = writeln!(out, "  {}", look.line());
-    }
-    for unknown in &looks.unknown {
-        let _ = writeln!(out, "  not known at {unknown}");
-    }
-    if looks.entries.is_empty() && looks.unknown.is_empty() {
-        let _ = writeln!(out, "  nobody, say both hospitals");
-    }
 }
 
 fn verdict_line(verdict: Option<&VerdictReport>) -> String {
@@ -221,7 +109,7 @@ fn page(session: &Session, summary: &Summary, looks: Option<&Looks>, verdict: Op
     }
     let _ = writeln!(out, "{rule}\nWho looked");
     match looks {
-        Some(looks) => write_looks(&mut out, looks),
+        Some(looks) => looks.write(&mut out),
         None => {
             let _ = writeln!(out, "  not asked (printed without a network)");
         }

@@ -208,7 +208,8 @@ pub async fn enrol(session: &mut Session, enrolment: &Enrolment, wait: Duration)
     drop(progress);
     let answer = answer.map_err(|failure| match failure.exit {
         Exit::Failed => failure.hint(format!(
-            "a code that was used or has run out is not answered: ask for a new one at {hospital}; if it is new, try again later"
+            "a code that was used or has run out is not answered: ask for a new one at {hospital}; if it is new, try again later, or ask \
+             there whether the relay in this wallet's network file is one that it answers to (the code is not spent otherwise)"
         )),
         _ => failure,
     });

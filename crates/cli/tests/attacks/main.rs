@@ -20,6 +20,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The attacks of which `docs/ATTACKS.md` says that no record bytes could be measured.
+fn unmeasured() -> BTreeSet<&'static str> {
+    let document = include_str!("../../../../docs/ATTACKS.md");
+    let (_, after) = document.split_once("so that there are none to measure: ").unwrap();
+    let (list, _) = after.split_once(".\n").unwrap();
+    list.split('`').skip(1).step_by(2).collect()
+}
+
 /// Plays a table of attacks and holds every row to its declaration.
 fn plays(table: &'static [Attack]) {
     let names = table.iter().map(|attack| attack.name);
@@ -30,7 +38,12 @@ fn plays(table: &'static [Attack]) {
     for (row, attack) in rows.iter().zip(table) {
         assert_eq!(row["name"], attack.name);
         assert_eq!(row["rejected"], true, "{row}");
-        assert_eq!(row["record_bytes_read"], 0, "{row}");
+        if unmeasured().contains(attack.name) {
+            assert_eq!((&row["record_bytes_read"], &row["twin_bytes_read"]), (&Value::Null, &Value::Null), "{row}");
+        } else {
+            assert_eq!(row["record_bytes_read"], 0, "{row}");
+            assert!(row["twin_bytes_read"].as_u64() > Some(0), "what was read of the twin is measured alike: {row}");
+        }
         assert_eq!(row["twin_succeeded"], true, "{row}");
         assert_eq!(row["as_expected"], true, "{row}");
         assert_eq!(row["failure"], Value::Null, "{row}");

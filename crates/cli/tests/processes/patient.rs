@@ -339,6 +339,10 @@ async fn what_would_stay_is_shown_before_anything_is_signed() {
     let said = scene.text("wallet", &["preview", "--at", A, "--hide", &name, "--hide", "Condition/none-such"]);
     assert!(said.contains(&format!("Hidden: {name} - STILL MENTIONED in")), "{said}");
     assert!(said.contains("holds no such item"), "{said}");
+    assert!(said.contains("NOT looked into: pictures, PDF"), "{said}");
+    let first = &one["hidden"][0]["mentions"][0];
+    assert!(["reference", "code", "text"].contains(&first["found"].as_str().unwrap()), "{one}");
+    assert!(!first["at"].as_str().unwrap().is_empty() && one["not_searched"].as_array().unwrap().len() > 2, "{one}");
 
     // An allergy is not left behind by the way.
     let allergies = scene.patient("wallet", &["items", "--at", A, "AllergyIntolerance", "--most", "1"]);
@@ -349,10 +353,15 @@ async fn what_would_stay_is_shown_before_anything_is_signed() {
     let migrate = ["migrate", "--from", A, "--to", B, "--yes", "--hide"];
     let (_, said) = scene.ends("wallet", 1, &[&migrate[..], &[allergy]].concat());
     assert!(said.contains("1 AllergyIntolerance") && said.contains("--withhold-safety"), "{said}");
+    // A mistyped item would move, and its owner would believe that it stayed.
+    let (_, said) = scene.ends("wallet", 1, &[&migrate[..], &[&name, "--hide", "Condition/none-such"]].concat());
+    assert!(said.contains("holds no such item of yours to hide: Condition/none-such"), "{said}");
+    assert!(said.contains("waybill patient items"), "{said}");
     assert_eq!(scene.patient("wallet", &["history"]), json!([]));
 
     let moved = scene.patient("wallet", &[&migrate[..], &[name.as_str()]].concat());
     assert_eq!((&moved["outcome"], &moved["hidden"]), (&json!("filed"), &json!([name])));
+    assert_eq!((&moved["hide_not_held"], &moved["hide_unconfirmed"]), (&json!([]), &json!([])));
     let reasons = moved["receipt"]["reasons"].as_array().unwrap();
     // The destination knows that something was kept back, never why; that is what the source had said.
     assert!(reasons.contains(&json!({ "outcome": "withheld", "reason": "withheld", "count": 1 })), "{moved}");
@@ -421,6 +430,64 @@ async fn a_stolen_wallet_is_struck_out_at_the_counter_and_a_new_one_goes_on() {
     scene.network.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_another_wallet_asked_for_is_told_aloud() {
+    let scene = Scene::new(&["--resources", "10", "--attachments", "0"]).await;
+    scene.wallet("mine", &[]);
+    let migrate = ["migrate", "--from", A, "--to", B, "--yes"];
+    let mine = scene.patient("mine", &migrate);
+    let before = scene.patient("mine", &["disclosures"]);
+    assert_eq!((&before["not_asked_for"], &before["unknown"]), (&json!([]), &json!([])));
+
+    // A registrar who is not honest gives somebody else codes for the same patient.
+    let network = scene.path("network.toml");
+    scene.patient("thief", &["init", "--network", network.to_str().unwrap()]);
+    scene.patient("thief", &["enrol", &scene.code("hospital-a", &scene.local)]);
+    scene.patient("thief", &["enrol", &scene.code("hospital-b", "at-b")]);
+    let stolen = scene.patient("thief", &migrate);
+    assert_eq!(stolen["outcome"], "filed");
+
+    // The receipt of a case that was over long before tells of it, and so does the list.
+    let receipt = scene.patient("mine", &["receipt"]);
+    let entries = receipt["looked"]["entries"].as_array().unwrap();
+    assert!(entries.iter().all(|look| look["case"] == mine["proof"] || look["case"].is_null()), "{receipt}");
+    let list = scene.patient("mine", &["disclosures"]);
+    for told in [&receipt["looked"]["not_asked_for"], &list["not_asked_for"]] {
+        let told = told.as_array().unwrap();
+        for (at, with, action) in [(A, B, "record-sent"), (B, A, "record-received")] {
+            let case = told.iter().find(|case| case["at"] == at).unwrap_or_else(|| panic!("{at}: {told:?}"));
+            assert_eq!((&case["case"], &case["transferred"]), (&stolen["proof"], &json!(true)));
+            assert_eq!(case["counterpart"], with);
+            assert!(case["actions"].as_array().unwrap().contains(&json!(action)), "{case}");
+        }
+        assert_eq!(told.len(), 2);
+    }
+    let times: Vec<_> =
+        list["hospitals"][0]["entries"].as_array().unwrap().iter().map(|e| e["number"].as_u64()).collect();
+    assert!(times.len() > 5 && times.is_sorted_by(|a, b| a > b), "newest first: {times:?}");
+    assert_eq!(list["hospitals"][0]["older"], 0);
+    for args in [&["receipt", "--print"][..], &["disclosures", "--at", "hospital-a"]] {
+        let said = scene.text("mine", args);
+        assert!(said.contains("RECORD MOVED, NOT ASKED FOR BY THIS WALLET"), "{said}");
+    }
+    scene.network.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_staff_stopped_says_which_hospitals_staff() {
+    let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
+    scene.wallet("wallet", &["gender"]);
+    let (open, _) = scene.ends("wallet", 1, &["migrate", "--from", A, "--to", B, "--yes", "--wait", "4s"]);
+    let proof = open["proof"].as_str().unwrap();
+    scene.staff("hospital-a", &["abort", "HOME", proof, "--reason", "a mistake"]);
+    let (ended, _) = scene.ends("wallet", 1, &["watch", "1", "--wait", "60s"]);
+    assert!(["revoked", "refused"].contains(&ended["outcome"].as_str().unwrap()), "{ended}");
+    assert_eq!((&ended["code"], &ended["stopped_by"]), (&json!("stopped-by-staff"), &json!(A)), "{ended}");
+    let receipt = scene.patient("wallet", &["receipt", "--offline"]);
+    assert_eq!((&receipt["code"], &receipt["stopped_by"]), (&json!("stopped-by-staff"), &json!(A)), "it is kept");
+    scene.network.stop();
+}
+
 #[test]
 fn every_command_explains_itself() {
     for command in [
@@ -434,6 +501,7 @@ fn every_command_explains_itself() {
         "watch",
         "stop",
         "receipt",
+        "disclosures",
         "history",
         "evidence",
         "recover",

@@ -70,10 +70,10 @@ pub struct HiddenItem {
     /// Whether there is such an item in the record at all.
     #[n(1)]
     pub held: bool,
-    /// The first travelling resources (`Type/id`) that still name it.
+    /// The first places where travelling resources still mention it: `Type/id`, then how it was found and in which element.
     #[n(2)]
     pub mentioned_in: Vec<String>,
-    /// How many travelling resources still name it.
+    /// How many travelling resources still mention it.
     #[n(3)]
     pub mentioned_total: u64,
 }

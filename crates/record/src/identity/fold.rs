@@ -4,7 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 /// A name without case, diacritics, ligatures, spaces and punctuation.
-pub(super) fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     name.nfkd().filter(|character| !is_combining_mark(*character)).flat_map(char::to_lowercase).fold(
         String::with_capacity(name.len()),
         |mut folded, character| {

@@ -116,7 +116,7 @@ fn default_review() -> u64 {
 }
 
 fn default_largest() -> u64 {
-    64 * 1024 * 1024 * 1024
+    crate::shelf::MAX_RECORD_BYTES
 }
 
 /// The `[authority]` table.

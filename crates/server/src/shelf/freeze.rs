@@ -15,6 +15,7 @@ use waybill_record::digest::Inventory;
 use waybill_record::facts::facts;
 use waybill_record::hides::Hides;
 use waybill_record::loss::{LossOutcome, LossReport, MAX_LISTED_ITEMS};
+use waybill_record::mentions::{Mention, Search};
 use waybill_record::resource::ResourceKey;
 use waybill_record::scope::{self, Scope, WithheldReason};
 use waybill_record::types::ResourceType;
@@ -141,12 +142,14 @@ pub(super) struct Cut {
     pub respects_marks: bool,
     /// Whether bodies are kept: without them a snapshot can be counted, not sent.
     pub keeps_bodies: bool,
+    /// Items that travelling resources are searched for, although they are not hidden; nothing for those that are.
+    pub sought: Option<Hides>,
 }
 
 impl Cut {
     /// What may leave the hospital.
     pub fn travelling(patient: LocalPatient, scope: Scope, hides: Hides) -> Self {
-        Self { patient, scope, hides, respects_marks: true, keeps_bodies: true }
+        Self { patient, scope, hides, respects_marks: true, keeps_bodies: true, sought: None }
     }
 }
 
@@ -154,6 +157,14 @@ impl Cut {
 pub(super) trait Observer {
     /// A resource was decided: its bytes where they were read, and why it stays, nothing if it travels.
     fn seen(&mut self, key: &ResourceKey, held: Option<&Held>, body: Option<&[u8]>, stays: Option<(LossOutcome, &str)>);
+
+    /// Whether what this hidden item is called may be looked for: whoever is told of mentions learns what it is.
+    fn may_learn(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    /// A travelling resource mentions what was sought.
+    fn mentions(&mut self, _: &ResourceKey, _: &[u8], _: &[Mention<'_>]) {}
 }
 
 /// For those who need the snapshot only.
@@ -185,6 +196,8 @@ struct Freezer<'a> {
     observer: &'a mut dyn Observer,
     /// What the hospital itself keeps back.
     marks: BTreeSet<ResourceKey>,
+    /// Looks for what is hidden in what travels.
+    search: Search,
     inventory: Inventory,
     digest_scope: RecordDigest,
     digest_full: RecordDigest,
@@ -209,6 +222,7 @@ impl<'a> Freezer<'a> {
         let clear = Op::DeletePrefix { space: Space::Snapshot, prefix: rows.clone() };
         bridge.commit(Batch::new("shelf-freeze-clear").with(clear))?;
         bridge.release(&rows::snapshot_holder(&session))?;
+        let search = Search::new(cut.sought.as_ref().unwrap_or(&cut.hides));
         let marks = if cut.respects_marks { marks_of(bridge, &cut.patient)? } else { BTreeSet::new() };
         Ok(Start::Fresh(Box::new(Self {
             bridge,
@@ -219,6 +233,7 @@ impl<'a> Freezer<'a> {
             cut,
             observer,
             marks,
+            search,
             inventory: Inventory::default(),
             digest_scope: RecordDigest::new(),
             digest_full: RecordDigest::new(),
@@ -233,6 +248,7 @@ impl<'a> Freezer<'a> {
         let mut frontier = StoreFrontier::new(self.bridge, work)?;
         let mut dangling = DanglingList::default();
         close(&patient_id(&self.cut.patient)?, &pool, &mut frontier, &mut dangling)?;
+        self.learn(&pool, &frontier)?;
         self.add_own(&pool, &frontier)?;
         self.add_charts()?;
         let told = self.told(&dangling)?;
@@ -255,6 +271,33 @@ impl<'a> Freezer<'a> {
             .put(Space::Loss, rows::loss(&self.session), rows::encode(&self.loss), Expect::Any);
         self.bridge.commit(batch)?;
         Ok(summary)
+    }
+
+    /// Reads what is sought before anything else, to know what it is called: of this patient's own record only, and of
+    /// what the hospital keeps back only where that is what is sought.
+    fn learn(&mut self, pool: &LocalPool<'_>, frontier: &StoreFrontier<'_>) -> Result<(), ShelfError> {
+        let sought = self.cut.sought.as_ref().unwrap_or(&self.cut.hides);
+        let origins = if sought.is_empty() { Vec::new() } else { origins_of(self.bridge, &self.cut.patient)? };
+        for key in sought.items() {
+            self.bridge.check()?;
+            if self.cut.sought.is_none() && self.marks.contains(key) {
+                continue;
+            }
+            let own = matches!(frontier.decision(key)?, Some(Decision::Movable { .. }));
+            let mut found: Vec<Held> = if own { pool.held(key)?.into_iter().collect() } else { Vec::new() };
+            for (origin, _) in &origins {
+                let chart = rows::under(&rows::chart(&self.cut.patient, origin), key);
+                let row = self.bridge.first(Space::Chart, &chart)?;
+                found.extend(row.map(|row| rows::decode::<Held>("charts", &row)).transpose()?);
+            }
+            for held in found {
+                let body = self.bridge.body(&held)?;
+                if self.observer.may_learn(&body) {
+                    self.search.learn(key, &body);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add_own(&mut self, pool: &LocalPool<'_>, frontier: &StoreFrontier<'_>) -> Result<(), ShelfError> {
@@ -365,8 +408,12 @@ impl<'a> Freezer<'a> {
         self.digest_scope.add(&element);
         self.inventory.add(key.resource_type, held.size_bytes);
         self.loss.offer(key);
-        if self.cut.hides.mentioned_in(&body) {
+        let mut mentions = self.search.mentions_in(&body);
+        // What is sought without being hidden travels, and names itself.
+        mentions.retain(|mention| mention.item != key);
+        if !mentions.is_empty() {
             self.loss.note_still_mentioned(key);
+            self.observer.mentions(key, &body, &mentions);
         }
         if !self.cut.keeps_bodies {
             return self.write(key, origin, &SnapshotRow { verdict, reason, sha256, held: None });

@@ -117,6 +117,14 @@ impl<'a> StoreFrontier<'a> {
         self.work.extend().text("queue").done()
     }
 
+    /// What was decided on a key, nothing if it was not reached.
+    pub fn decision(&self, key: &ResourceKey) -> Result<Option<Decision>, ShelfError> {
+        match self.fresh.get(key) {
+            Some(decision) => Ok(*decision),
+            None => Ok(self.stored(key)?.and_then(|row| row.decision())),
+        }
+    }
+
     fn stored(&self, key: &ResourceKey) -> Result<Option<Row>, ShelfError> {
         if !self.has_spilled {
             return Ok(None);

@@ -14,6 +14,7 @@ use waybill_record::frame::FrameMeter;
 use waybill_record::hides::Hides;
 use waybill_record::json::{self, Value};
 use waybill_record::loss::LossOutcome;
+use waybill_record::mentions::Mention;
 use waybill_record::resource::{MAX_RESOURCE_BYTES, ResourceId, ResourceKey};
 use waybill_record::scope::{self, Scope};
 use waybill_record::types::{ResourceType, SAFETY_TYPES};
@@ -30,9 +31,9 @@ use super::withheld::WITHHELD_BY_SOURCE;
 const MAX_ITEMS: usize = 500;
 /// Longest title of an item. Units: bytes.
 const MAX_TITLE_BYTES: usize = 160;
-/// Names of resources that still mention one hidden item.
+/// Mentions that are told of one hidden item.
 const MAX_MENTIONS: usize = 20;
-/// Names of such resources in one preview.
+/// Mentions that are told in one preview.
 const MAX_MENTIONS_IN_ALL: usize = 1_000;
 /// Most hidden items that one preview tells about: each takes its line of the answer.
 pub const MAX_PREVIEWED_HIDES: usize = 2_000;
@@ -141,15 +142,14 @@ impl Shelf {
 struct Previewer {
     /// What the key that asks may see.
     allowed: Scope,
-    hides: Hides,
     held: BTreeMap<ResourceType, (u64, u64)>,
     kept: BTreeMap<(ResourceType, String), u64>,
-    /// By place in the list of hides: whether it is held, in what it is named, and in how many.
+    /// By hidden item: whether it is held, its mentions, and in how many resources there are any.
     hidden: BTreeMap<ResourceKey, (bool, Vec<String>, u64)>,
     warnings: BTreeMap<ResourceType, u64>,
     pending: BTreeMap<(ResourceType, String), u64>,
     meter: FrameMeter,
-    /// Names of mentions told so far.
+    /// Mentions told so far.
     mentions: usize,
 }
 
@@ -158,7 +158,6 @@ impl Previewer {
         let hidden = hides.items().iter().map(|item| (item.clone(), (false, Vec::new(), 0))).collect();
         Self {
             allowed: allowed.clone(),
-            hides: hides.clone(),
             held: BTreeMap::new(),
             kept: BTreeMap::new(),
             hidden,
@@ -213,14 +212,6 @@ impl Previewer {
     fn travels(&mut self, key: &ResourceKey, held: &Held, body: &[u8]) {
         let version = held.version.as_deref().and_then(|version| ResourceId::parse(version).ok());
         self.meter.add(key, version.as_ref(), held.size_bytes);
-        for item in self.hides.mentions_in(body) {
-            let Some((_, mentioned_in, total)) = self.hidden.get_mut(item) else { continue };
-            *total += 1;
-            if mentioned_in.len() < MAX_MENTIONS && self.mentions < MAX_MENTIONS_IN_ALL {
-                mentioned_in.push(key.to_string());
-                self.mentions += 1;
-            }
-        }
         if let Some(status) = pending_status(key.resource_type, body) {
             *self.pending.entry((key.resource_type, status)).or_default() += 1;
         }
@@ -228,6 +219,26 @@ impl Previewer {
 }
 
 impl Observer for Previewer {
+    fn may_learn(&self, body: &[u8]) -> bool {
+        self.may_tell(Some(body))
+    }
+
+    fn mentions(&mut self, key: &ResourceKey, body: &[u8], mentions: &[Mention<'_>]) {
+        if !self.may_tell(Some(body)) {
+            return;
+        }
+        let mut last = None;
+        for mention in mentions {
+            let Some((_, told, total)) = self.hidden.get_mut(mention.item) else { continue };
+            *total += u64::from(last != Some(mention.item));
+            last = Some(mention.item);
+            if told.len() < MAX_MENTIONS && self.mentions < MAX_MENTIONS_IN_ALL {
+                told.push(mention.in_words(key));
+                self.mentions += 1;
+            }
+        }
+    }
+
     fn seen(
         &mut self,
         key: &ResourceKey,

@@ -9,6 +9,8 @@ use minicbor::{Decode, Encode};
 use waybill_protocol::ids::Timestamp;
 use waybill_protocol::registrar::LocalPatient;
 use waybill_record::hides::Hides;
+use waybill_record::loss::LossOutcome;
+use waybill_record::mentions::Mention;
 use waybill_record::resource::ResourceKey;
 use waybill_record::types::ResourceType;
 use waybill_store::{Expect, Key, Op, Space};
@@ -109,7 +111,8 @@ impl Shelf {
         page.into_iter().map(line).collect()
     }
 
-    /// The travelling resources that still name an item that is kept back: bytes are never edited, so whoever marks should look.
+    /// The travelling resources that still mention an item that is kept back, by its reference, codes or names: bytes are never
+    /// edited, so whoever marks should look.
     /// Gives the first thousand, and how many there are.
     ///
     /// # Errors
@@ -120,8 +123,9 @@ impl Shelf {
         items: &[ResourceKey],
     ) -> Result<(Vec<String>, u64), ShelfError> {
         let marked = Hides::new(items.iter().cloned()).map_err(|_| ShelfError::TooManyMarks)?;
-        let cut = Cut::travelling(patient.clone(), waybill_record::scope::Scope::full(), Hides::default());
-        let (_, naming) = self.look(cut, Timestamp(0), Naming { marked, found: Vec::new(), total: 0 }).await?;
+        let all = Cut::travelling(patient.clone(), waybill_record::scope::Scope::full(), Hides::default());
+        let cut = Cut { sought: Some(marked), ..all };
+        let (_, naming) = self.look(cut, Timestamp(0), Naming { found: Vec::new(), total: 0 }).await?;
         Ok((naming.found, naming.total))
     }
 }
@@ -140,24 +144,16 @@ fn is_held(bridge: &Bridge, patient: &LocalPatient, item: &ResourceKey) -> Resul
     Ok(false)
 }
 
-/// Finds what names marked items.
+/// Notes what mentions marked items.
 struct Naming {
-    marked: Hides,
     found: Vec<String>,
     total: u64,
 }
 
 impl Observer for Naming {
-    fn seen(
-        &mut self,
-        key: &ResourceKey,
-        _: Option<&Held>,
-        body: Option<&[u8]>,
-        stays: Option<(waybill_record::loss::LossOutcome, &str)>,
-    ) {
-        if stays.is_some() || !body.is_some_and(|body| self.marked.mentioned_in(body)) {
-            return;
-        }
+    fn seen(&mut self, _: &ResourceKey, _: Option<&Held>, _: Option<&[u8]>, _: Option<(LossOutcome, &str)>) {}
+
+    fn mentions(&mut self, key: &ResourceKey, _: &[u8], _: &[Mention<'_>]) {
         self.total += 1;
         if self.found.len() < MAX_LISTED {
             self.found.push(key.to_string());

@@ -3,7 +3,7 @@
 use super::world::{PASSPHRASE, a, b};
 use super::*;
 use crate::file::FileError;
-use crate::state::{Outcome, Stage};
+use crate::state::{Notice, Outcome, Party, Stage};
 use crate::{Summary, WalletError};
 use std::sync::Arc;
 use waybill_crypto::certificate::TrustAnchor;
@@ -222,7 +222,30 @@ fn a_revoked_case_ends_revoked_and_tells_all_three() {
     let letters = post_all(&mut world, &mut wallet);
     let received = deliver(&mut wallet, &letters);
     assert!(matches!(received[..], [Received::Ended { state: EndState::Revoked, .. }]), "{received:?}");
-    assert!(Summary::of(&wallet.closed()[0]).receipt.is_none());
+    let summary = Summary::of(&wallet.closed()[0]);
+    assert!(summary.receipt.is_none() && summary.sentence.starts_with("You stopped the case"), "{}", summary.sentence);
+    assert_eq!((summary.stopped_by.as_deref(), summary.code), (Some("wallet"), None));
+}
+
+#[test]
+fn a_case_that_others_stopped_is_not_told_as_the_patients_own_doing() {
+    let mut world = World::new();
+    let (mut wallet, number) = presented(&mut world);
+    let proof = wallet.cases()[0].proof.unwrap();
+    let letters = world.declined_by(&b(), proof);
+    let received = deliver(&mut wallet, &letters);
+    assert!(matches!(received[..], [Received::Ended { state: EndState::Revoked, .. }]), "{received:?}");
+    let summary = Summary::of(&wallet.closed()[0]);
+    assert!(summary.sentence.contains("not by this wallet"), "{}", summary.sentence);
+    assert_eq!((summary.stopped_by, summary.code), (None, None));
+    let said = Notice { from: Party::Hospital(b()), code: Code::StoppedByStaff, time: NOW };
+    wallet.note_end(number, said.clone()).unwrap();
+    wallet.note_end(number, said).unwrap();
+    wallet = world.restart(wallet);
+    let summary = Summary::of(&wallet.closed()[0]);
+    assert!(summary.sentence.starts_with("The staff of hospital-b.example stopped the case"), "{}", summary.sentence);
+    assert_eq!(summary.stopped_by.as_deref(), Some("hospital-b.example"));
+    assert_eq!((summary.code, summary.notices.len()), (Some("stopped-by-staff"), 1));
 }
 
 #[test]

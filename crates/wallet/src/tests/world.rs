@@ -20,8 +20,8 @@ use waybill_protocol::log::tiles::{LogEdge, TileKind, TileSet};
 use waybill_protocol::log::{Checkpoint, CheckpointPolicy, KeyName, LogEvidence, NoteKeyKind, NoteSigner, leaf_entry};
 use waybill_protocol::messages::{
     AuthorityStatement, AuthorityStatementBody, Chain, DelegationBody, ImportReceipt, KeyLodgement, LoginOutcome,
-    OutcomeClass, Preview, Purpose, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, RevocationBody,
-    SUITE, Standing, TypeCount,
+    OutcomeClass, Preview, Purpose, ReceiptBody, ReceiptDetail, ReceiptOpening, Refusal, RefusalBody, Revocation,
+    RevocationBody, RevocationReason, SUITE, Standing, TypeCount,
 };
 use waybill_protocol::migration::{AuthorityState, Effect, Leaf, Post, Recipient};
 use waybill_protocol::patient::Enrolment;
@@ -301,6 +301,16 @@ impl World {
             }
             kind => panic!("{kind:?} at the authority"),
         }
+    }
+
+    /// A hospital of the case revokes it with its own key.
+    pub(crate) fn declined_by(&mut self, hospital: &HospitalId, proof: ProofId) -> Vec<Letter> {
+        let identity = &self.hospitals[hospital].identity;
+        let revocation = Revocation { proof, reason: RevocationReason::HospitalDeclines, time: NOW };
+        let revocation = (&Signed::sign(&*self.backend, &identity.signing, revocation)).into();
+        let body = RevocationBody { revocation, chain: identity.chain.clone() };
+        let transition = self.authority(NOW).handle_revocation(self.cases[&proof].clone(), &body).unwrap();
+        self.settle(NOW, transition)
     }
 
     /// Stores the row, logs, cosigns, answers.

@@ -23,7 +23,7 @@ use waybill_store::Address;
 
 use super::patient::seal;
 use super::{Case, Patient, identity};
-use crate::attack::outcome::Seen;
+use crate::attack::outcome::{Measured, Seen};
 use crate::attack::scene::{Mailbox, OrFail as _, PATIENCE, Scene};
 use crate::courier::now;
 use crate::failure::Failure;
@@ -36,6 +36,10 @@ pub struct Destination {
     pub mailbox: Mailbox,
     /// Length of the letter that was heard last.
     pub last_bytes: usize,
+    /// Bytes of records that were read, with their manifests.
+    read_bytes: u64,
+    /// How many of them for requests that had to be refused.
+    stolen_bytes: u64,
 }
 
 /// Everything that goes into a transfer request, honest until something is altered.
@@ -163,7 +167,27 @@ impl Destination {
             identity: identity(scene, "hospital-b")?,
             mailbox: scene.mailbox_of("hospital-b").await?,
             last_bytes: 0,
+            read_bytes: 0,
+            stolen_bytes: 0,
         })
+    }
+
+    /// What was read for requests that had to be refused, beside what was read for honest ones.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        Measured { stolen: self.stolen_bytes, control: self.read_bytes - self.stolen_bytes }
+    }
+
+    /// Reads as much as can be read for a request that had to be refused: the manifest, which has opened, and the record.
+    pub async fn steal(&mut self, scene: &Scene, session: &Session, manifest: &Listed) -> Seen {
+        let before = self.read_bytes;
+        let read = self.read(scene, session, manifest).await;
+        if read.is_err() {
+            self.read_bytes += manifest.signed.as_bytes().len() as u64;
+        }
+        let bytes = self.read_bytes - before;
+        self.stolen_bytes += bytes;
+        Seen::Passed(format!("a manifest came, and {bytes} bytes could be read"))
     }
 
     /// Posts a request to A and says what A does with it: its signed refusal, or else what its own log says.
@@ -195,13 +219,13 @@ impl Destination {
                     Some(Heard::Refused(public, _)) => {
                         return Ok(Seen::Passed(format!("A logs {code} and signs {public}")));
                     }
-                    Some(Heard::Manifest(_)) => return Ok(Seen::Passed("a manifest came".to_owned())),
+                    Some(Heard::Manifest(manifest)) => return Ok(self.steal(scene, session, &manifest).await),
                     None => "log",
                 };
                 return Ok(Seen::refused("hospital-a", code, shown_by));
             }
-            if let Some(Heard::Manifest(_)) = self.hear(scene, session, Duration::ZERO).await? {
-                return Ok(Seen::Passed("a manifest came".to_owned()));
+            if let Some(Heard::Manifest(manifest)) = self.hear(scene, session, Duration::ZERO).await? {
+                return Ok(self.steal(scene, session, &manifest).await);
             }
         }
         Ok(Seen::Passed("A neither refuses nor answers".to_owned()))
@@ -299,7 +323,10 @@ impl Destination {
         let release = self.sign_for(scene, session, manifest.id).await?;
         let lodged = release.lodgement.parse().or_fail("a lodgement does not parse")?.peek().sealed_key.clone();
         let key = open_key(&lodged, &session.secret, manifest.id).or_fail("the released key does not open")?;
-        read_chunks(&key, &session.id, &chunks).or_fail("the record does not open under the released key")
+        let record = read_chunks(&key, &session.id, &chunks);
+        let record = record.or_fail("the record does not open under the released key")?;
+        self.read_bytes += manifest.signed.as_bytes().len() as u64 + size_bytes(&record);
+        Ok(record)
     }
 }
 

@@ -3,6 +3,7 @@
 use waybill_crypto::keys::Thumb;
 use waybill_protocol::ids::{ProofId, Timestamp};
 use waybill_protocol::messages::{Disclosure, LoginOutcome, Purpose};
+use waybill_protocol::migration::Recipient;
 use waybill_protocol::registrar::{EnrolmentCode, LocalPatient, LoginVerified};
 use waybill_protocol::rejection::{Code, Rejection};
 use waybill_protocol::sealed::SealedBytes;
@@ -27,6 +28,14 @@ impl Engine {
     pub(super) async fn registration(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
         let (own, opened) =
             self.opened(|own| self.as_registrar("Registration", own, |r| r.open_registration(sealed)))?;
+        // An answer that cannot be sent would spend the code for nothing.
+        let reply_to = Recipient::Mailbox(opened.reply_to().to_owned());
+        if self.book.mailbox(&reply_to).await?.is_none() {
+            tracing::warn!(
+                "a registration asks to be answered below a relay that is not among hospital.relays; its code is not spent"
+            );
+            return Err(Rejection::from(Code::RegistrationInvalid).into());
+        }
         let code_key = Key::build().fixed(&opened.code_row().0).done();
         let code: Option<(EnrolmentCode, u64)> = self.load(Space::Enrolment, &code_key, "enrolment code").await?;
         let existing = self.registered(opened.pid()).await?;

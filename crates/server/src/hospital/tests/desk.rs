@@ -133,6 +133,21 @@ async fn what_is_countersigned_is_what_was_attested() {
 }
 
 #[tokio::test]
+async fn a_wallet_at_an_unknown_relay_does_not_spend_its_code() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let (code, _) = house.engine.issue_code(&officer("anna"), wish(&house, Relation::OneSelf)).await.unwrap();
+    let identity = &world.a.identity;
+    let enrolment = Enrolment { hospital: identity.id.clone(), keys: identity.keys(), mailbox: "x".into(), code };
+    let (_, elsewhere) = world.patient().register(&enrolment, 0, &format!("{ELSEWHERE}/mailbox/x")).unwrap();
+    assert_eq!(refused(house.engine.handle(&elsewhere).await), Code::RegistrationInvalid);
+    assert!(house.sent().await.is_empty());
+    let (_, registration) = world.patient().register(&enrolment, 0, REPLY).unwrap();
+    house.engine.handle(&registration).await.unwrap();
+    assert_eq!(house.sent().await.len(), 1, "the code is still good");
+}
+
+#[tokio::test]
 async fn a_code_carries_its_limits_and_is_kept_as_a_hash() {
     let world = World::new();
     let house = House::new(&world, &world.a).await;

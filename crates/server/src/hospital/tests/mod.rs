@@ -45,7 +45,10 @@ impl Clock for Turned {
     }
 }
 
-/// Everybody has a mailbox.
+/// A relay that is not among those below which patients are answered.
+const ELSEWHERE: &str = "https://elsewhere.example";
+
+/// Everybody else has a mailbox.
 struct Book;
 
 #[async_trait]
@@ -54,6 +57,7 @@ impl AddressBook for Book {
         Ok(Some(match to {
             Recipient::Authority => "authority".to_owned(),
             Recipient::Hospital(id) => id.to_string(),
+            Recipient::Mailbox(url) if url.starts_with(ELSEWHERE) => return Ok(None),
             Recipient::Mailbox(_) => "patient".to_owned(),
         }))
     }

@@ -1,7 +1,7 @@
 //! What stays and why, told beforehand: previews, hides, items that the hospital itself keeps back.
 
 use super::*;
-use crate::shelf::{Mark, WITHHELD_BY_SOURCE};
+use crate::shelf::{Mark, WITHHELD_BY_SOURCE, rows};
 use waybill_record::resource::ResourceKey;
 use waybill_record::types::ResourceType;
 
@@ -55,7 +55,10 @@ async fn a_preview_says_what_a_migration_then_does() {
     let kept: Vec<_> = preview.kept.iter().map(|k| (k.resource_type.as_str(), k.reason.as_str(), k.count)).collect();
     assert_eq!(kept, [("AllergyIntolerance", "type-not-in-scope", 1), ("Condition", "hidden", 1)]);
     let hidden: Vec<_> = preview.hidden.iter().map(|h| (h.held, h.mentioned_in.clone(), h.mentioned_total)).collect();
-    assert_eq!(hidden, [(true, vec!["Observation/o".to_owned()], 1), (false, Vec::new(), 0)]);
+    assert_eq!(
+        hidden,
+        [(true, vec!["Observation/o reference hasMember[0].reference".to_owned()], 1), (false, Vec::new(), 0)]
+    );
     assert_eq!((preview.warnings[0].resource_type.as_str(), preview.warnings[0].count), ("AllergyIntolerance", 1));
     let pending: Vec<_> = preview.pending.iter().map(|p| (p.resource_type.as_str(), p.status.as_str())).collect();
     assert_eq!(pending, [("DiagnosticReport", "preliminary")]);
@@ -66,6 +69,79 @@ async fn a_preview_says_what_a_migration_then_does() {
     let frozen = a.shelf.freeze_scope(session("one"), patient.clone(), scope, hides, NOW).await.unwrap();
     assert_eq!((frozen.inventory, frozen.held), (preview.offered, 6));
     assert_eq!(a.stage("one").await.unwrap().stream_bytes, preview.stream_bytes);
+}
+
+/// What was hidden is the condition; its code, its name and its note are still in four items that move.
+async fn clinic() -> (Hospital, LocalPatient) {
+    let coded = r#"{"coding":[{"system":"http://snomed.info/sct","code":"86406008","display":"HIV infection"}]}"#;
+    let div = r#"<div xmlns=\"http://www.w3.org/1999/xhtml\">Therapy of <b>HIV</b> infection</div>"#;
+    let note = r#"{"attachment":{"contentType":"text/plain","data":"S25vd24gSElWIGluZmVjdGlvbi4="}}"#;
+    let other = r#"{"resourceType":"Patient","id":"q"}"#;
+    let items = [
+        PATIENT.to_owned(),
+        other.to_owned(),
+        of_patient("Condition", "hiv", &format!(r#","code":{coded}"#)),
+        of_patient("Condition", "of-q", &format!(r#","code":{coded}"#)).replace("Patient/p", "Patient/q"),
+        of_patient("Encounter", "e", &format!(r#","reasonCode":[{coded}]"#)),
+        of_patient("MedicationRequest", "m", r#","reasonCode":[{"text":"Hiv Infection"}]"#),
+        of_patient("CarePlan", "cp", &format!(r#","text":{{"div":"{div}"}}"#)),
+        of_patient("DocumentReference", "n", &format!(r#","content":[{note}]"#)),
+        of_patient("Observation", "o", r#","status":"final""#),
+    ];
+    let hospital = Hospital::in_memory();
+    hospital.load("items.ndjson", items.join("\n").into_bytes(), Purpose::Record).await.unwrap();
+    (hospital, LocalPatient("p".to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_item_is_found_by_code_and_name_in_what_moves() {
+    let (a, patient) = clinic().await;
+    let hides = Hides::parse(["Condition/hiv"]).unwrap();
+    let expected = [
+        "CarePlan/cp text text.div",
+        "DocumentReference/n text content[0].attachment.data",
+        "Encounter/e code reasonCode[0].coding[0].code",
+        "Encounter/e text reasonCode[0].coding[0].display",
+        "MedicationRequest/m text reasonCode[0].text",
+    ];
+    let preview = a.shelf.preview(&patient, &Scope::full(), &Scope::full(), &hides, NOW, 1).await.unwrap();
+    assert_eq!(
+        (preview.hidden[0].mentioned_total, &preview.hidden[0].mentioned_in[..]),
+        (4, &expected.map(str::to_owned)[..])
+    );
+    // The source's own report of the migration says the same.
+    a.shelf.freeze_scope(session("one"), patient.clone(), Scope::full(), hides.clone(), NOW).await.unwrap();
+    let row = a.store.load(Space::Loss, &rows::loss(&session("one"))).await.unwrap().unwrap();
+    let loss: waybill_record::loss::LossReport = rows::decode("loss", &row.value).unwrap();
+    assert_eq!(loss.still_mentioned().1, 4);
+    // Whoever marks an item is told too.
+    let naming = a.shelf.still_naming(&patient, &[key("Condition/hiv")]).await.unwrap();
+    assert_eq!(naming.1, 4, "{:?}", naming.0);
+    mark(&a, &patient, &["Condition/hiv"]).await.unwrap();
+    assert_eq!(a.shelf.still_naming(&patient, &[key("Condition/hiv")]).await.unwrap().1, 4, "marked already");
+    // What the hospital keeps back is not explained by what else bears its name.
+    let preview = a.shelf.preview(&patient, &Scope::full(), &Scope::full(), &hides, NOW, 1).await.unwrap();
+    assert_eq!((preview.hidden[0].held, preview.hidden[0].mentioned_total), (false, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guess_at_what_one_may_not_read_is_not_answered_by_its_mentions() {
+    let (a, patient) = clinic().await;
+    let all = Scope::full();
+    let others = Hides::parse(["Condition/of-q"]).unwrap();
+    let preview = a.shelf.preview(&patient, &all, &all, &others, NOW, 1).await.unwrap();
+    assert_eq!((preview.hidden[0].held, preview.hidden[0].mentioned_total), (false, 0), "another patient's");
+    let hides = Hides::parse(["Condition/hiv"]).unwrap();
+    let limits = scope("types=!Condition;labels=*");
+    let preview = a.shelf.preview(&patient, &limits, &all, &hides, NOW, 1).await.unwrap();
+    assert_eq!(
+        (preview.hidden[0].held, preview.hidden[0].mentioned_total),
+        (false, 0),
+        "the item is beyond the limits"
+    );
+    let limits = scope("types=!Encounter;labels=*");
+    let preview = a.shelf.preview(&patient, &limits, &all, &hides, NOW, 1).await.unwrap();
+    assert_eq!(preview.hidden[0].mentioned_total, 3, "what mentions it is beyond the limits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
