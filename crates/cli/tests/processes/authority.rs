@@ -167,82 +167,92 @@ async fn standing_is_changed_and_certificates_are_renewed_and_revoked_by_command
     scene.network.stop();
 }
 
+/// New keys and requests under a name, as JSON.
+fn init(scene: &Scene, folder: &str, name: &str) -> Value {
+    let (folder, network) = (scene.path(folder), scene.path("network.toml"));
+    let made = waybill(["--json", "hospital", "init", text(&folder), "--name", name, "--network", text(&network)]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    json_of(&made)
+}
+
+/// Asks the desk to certify requests; gives exit code, JSON and standard error.
+fn enrol(desk: &str, requests: &str, mailbox: &str, more: &[&str]) -> (i32, Value, String) {
+    let args = ["--json", "authority", "enrol-hospital", desk, "--requests", requests, "--mailbox", mailbox];
+    let output = waybill(args.iter().chain(more));
+    (output.status.code().unwrap(), json_of(&output), stderr(&output))
+}
+
+/// A hospital as the registry has it.
+fn entry(desk: &str, name: &str) -> Value {
+    let hospitals = operator(&["status", desk])["hospitals"].as_array().unwrap().clone();
+    hospitals.into_iter().find(|hospital| hospital["id"] == name).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_enrolled_in_silence_and_no_revoked_key_or_name_comes_back() {
+async fn a_name_that_is_enrolled_is_not_given_away_in_silence() {
     let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
-    let home = scene.network.folder().join("authority");
-    let desk = text(&home).to_owned();
-    let network = scene.path("network.toml");
-    let init = |folder: &str, name: &str| {
-        let folder = scene.path(folder);
-        let made = waybill(["--json", "hospital", "init", text(&folder), "--name", name, "--network", text(&network)]);
-        assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
-        json_of(&made)
-    };
-    let enrol = |requests: &str, mailbox: &str, more: &[&str]| {
-        let args = ["--json", "authority", "enrol-hospital", &desk, "--requests", requests, "--mailbox", mailbox];
-        let output = waybill(args.iter().chain(more));
-        (output.status.code().unwrap(), json_of(&output), stderr(&output))
-    };
-    let entry = |name: &str| {
-        let hospitals = operator(&["status", &desk])["hospitals"].as_array().unwrap().clone();
-        hospitals.into_iter().find(|hospital| hospital["id"] == name).unwrap()
-    };
+    let desk = text(&scene.network.folder().join("authority")).to_owned();
     // A stranger's requests under A's name.
-    let a = entry("hospital-a.example");
-    let stranger = init("stranger", "hospital-a.example");
+    let a = entry(&desk, "hospital-a.example");
+    let stranger = init(&scene, "stranger", "hospital-a.example");
     let (requests, mailbox) = (stranger["requests"].as_str().unwrap(), stranger["mailbox"].as_str().unwrap());
-    let (code, _, said) = enrol(requests, mailbox, &["--yes"]);
+    let (code, _, said) = enrol(&desk, requests, mailbox, &["--yes"]);
     assert!(code == 1 && said.contains("enrolled already") && said.contains("--replace"), "{said}");
-    let (code, _, said) = enrol(requests, mailbox, &["--yes", "--replace", "--hospital", "hospital-b.example"]);
+    let (code, _, said) = enrol(&desk, requests, mailbox, &["--yes", "--replace", "--hospital", "hospital-b.example"]);
     assert!(code == 1 && said.contains("not of hospital-b.example"), "{said}");
-    let (code, _, said) = enrol(requests, mailbox, &["--replace"]);
+    let (code, _, said) = enrol(&desk, requests, mailbox, &["--replace"]);
     assert!(code == 2 && said.contains("--yes"), "nobody was asked: {said}");
     assert!(!Path::new(requests).join("tls.pem").exists() && !Path::new(requests).join("signing.pem").exists());
-    assert_eq!(entry("hospital-a.example"), a);
+    assert_eq!(entry(&desk, "hospital-a.example"), a);
     // An operator who insists is obeyed, but not in silence.
-    let (code, made, said) = enrol(requests, mailbox, &["--replace", "--yes"]);
+    let (code, made, said) = enrol(&desk, requests, mailbox, &["--replace", "--yes"]);
     assert_eq!((code, &made["thumbprints"], &made["replaced"]), (0, &stranger["thumbprints"], &a), "{said}");
     let status = operator(&["status", &desk]);
     let keys: BTreeSet<_> = status["certificates"]
         .as_array()
         .unwrap()
         .iter()
-        .filter(|c| c["holder"] == "hospital-a.example" && c["use"] == "hospital-signing")
+        .filter(|c| c["holder"] == "hospital-a.example" && c["use"] == "hospital signing")
         .map(|c| c["key"].as_str().unwrap())
         .collect();
     assert!(keys.len() == 2 && keys.contains(stranger["thumbprints"]["signing"].as_str().unwrap()), "{keys:?}");
     assert!(status["attention"].to_string().contains("hospital-a.example has good certificates of 2 keys"), "{status}");
     let log = std::fs::read_to_string(scene.network.folder().join("logs/authority.log")).unwrap();
     assert!(log.lines().any(|line| line.contains("WARN") && line.contains("was replaced")), "{log}");
+    scene.network.stop();
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_revoked_key_or_name_comes_back() {
+    let scene = Scene::new(&["--resources", "5", "--attachments", "0"]).await;
+    let desk = text(&scene.network.folder().join("authority")).to_owned();
     // B is suspended, enrolled again with the keys it has, and stays suspended.
     let b = "hospital-b.example";
-    let held = entry(b)["mailbox"].as_str().unwrap().to_owned();
+    let held = entry(&desk, b)["mailbox"].as_str().unwrap().to_owned();
     let old = scene.network.folder().join("hospital-b/keys");
     operator(&["suspend-hospital", b, "--folder", &desk]);
-    let (code, made, said) = enrol(text(&old), &held, &["--replace", "--yes"]);
+    let (code, made, said) = enrol(&desk, text(&old), &held, &["--replace", "--yes"]);
     assert_eq!((code, &made["standing"]), (0, &json!("suspended")), "{said}");
-    assert_eq!(entry(b)["standing"], "suspended");
+    assert_eq!(entry(&desk, b)["standing"], "suspended");
     // Its keys were stolen: every certificate of them ends, and none is made again.
     assert_eq!(operator(&["crl", &desk, "--revoke-all-of", b])["revoked"], 4);
-    let (code, _, said) = enrol(text(&old), &held, &["--replace", "--yes"]);
+    let (code, _, said) = enrol(&desk, text(&old), &held, &["--replace", "--yes"]);
     assert!(code == 1 && said.contains("certificate was revoked"), "{said}");
-    let fresh = init("fresh", b);
+    let fresh = init(&scene, "fresh", b);
     let (requests, mailbox) = (fresh["requests"].as_str().unwrap(), fresh["mailbox"].as_str().unwrap());
-    let (code, made, said) = enrol(requests, mailbox, &["--replace", "--yes", "--hospital", b]);
+    let (code, made, said) = enrol(&desk, requests, mailbox, &["--replace", "--yes", "--hospital", b]);
     assert_eq!((code, &made["standing"], &made["mailbox"]), (0, &json!("suspended"), &json!(mailbox)), "{said}");
     assert_eq!(operator(&["resume-hospital", b, "--folder", &desk])["standing"], "active");
 
     // A revocation is for good, whatever keys come.
     operator(&["revoke-hospital", b, "--folder", &desk]);
-    let last = init("last", b);
+    let last = init(&scene, "last", b);
     for requests in [last["requests"].as_str().unwrap(), requests] {
-        let (code, _, said) = enrol(requests, mailbox, &["--replace", "--yes"]);
+        let (code, _, said) = enrol(&desk, requests, mailbox, &["--replace", "--yes"]);
         assert!(code == 1 && said.contains("revoked"), "{said}");
     }
     assert!(!Path::new(last["requests"].as_str().unwrap()).join("tls.pem").exists());
-    assert_eq!(entry(b)["standing"], "revoked");
+    assert_eq!(entry(&desk, b)["standing"], "revoked");
     let unknown = waybill(["authority", "crl", &desk, "--revoke-all-of", "nobody.example"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", stderr(&unknown));
     scene.network.stop();

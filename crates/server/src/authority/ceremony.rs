@@ -38,7 +38,7 @@ pub enum CeremonyError {
     OtherKey(String),
     /// A key of which a certificate was revoked: whoever has it may be anybody.
     #[error(
-        "{0} asks for a key whose certificate was revoked; it makes new ones, with `waybill hospital init` in a new folder"
+        "{0} asks for a key whose certificate was revoked; it needs new keys, and a hospital makes them with `hospital init`"
     )]
     RevokedKey(String),
     /// A certificate that cannot be renewed.

@@ -58,7 +58,11 @@ impl HospitalRequests {
     /// The thumbprints of the TLS and of the signing key, to be compared in person.
     #[must_use]
     pub fn thumbprints(&self) -> [Digest; 2] {
-        [self.tls.public_key.thumbprint(), self.signing.public_key.thumbprint()]
+        self.keys().map(VerifyingKey::thumbprint)
+    }
+
+    fn keys(&self) -> [&VerifyingKey; 2] {
+        [&self.tls.public_key, &self.signing.public_key]
     }
 }
 
@@ -203,6 +207,7 @@ impl<'a> Desk<'a> {
     ///
     /// # Errors
     /// [`CeremonyError::Lapsed`] when the certificate is not ours or not good any more: then a new one is issued by hand.
+    /// [`CeremonyError::RevokedKey`] when a certificate of the key was revoked.
     pub fn renew_file(&self, stem: &Path, now: u64) -> Result<u64, CeremonyError> {
         let (key_file, chain_file) = (stem.with_extension("key"), stem.with_extension("pem"));
         let key = files::read_signing_key(&key_file)?;
@@ -212,6 +217,7 @@ impl<'a> Desk<'a> {
         if held.public_key != *key.public() {
             return Err(CeremonyError::OtherKey(held.subject));
         }
+        self.refuse_revoked(&held.subject, &[key.public()])?;
         let loopback = held.profile == Profile::ServiceTls;
         let chain = self.issue(held.profile, &name(&held.subject)?, key.public(), loopback, now)?;
         files::write_public(&chain_file, chain.as_bytes())?;
@@ -225,14 +231,14 @@ impl<'a> Desk<'a> {
     pub fn read_hospital(&self, tls_csr: &[u8], signing_csr: &[u8]) -> Result<HospitalRequests, CeremonyError> {
         let (tls, signing) = read_request_pair(self.backend, tls_csr, signing_csr)?;
         let requests = HospitalRequests { tls, signing };
-        self.refuse_revoked(&requests)?;
+        self.refuse_revoked(requests.name(), &requests.keys())?;
         Ok(requests)
     }
 
     /// A key is not certified when a certificate of it was ever revoked, whoever's it was and for whichever use.
-    fn refuse_revoked(&self, requests: &HospitalRequests) -> Result<(), CeremonyError> {
+    fn refuse_revoked(&self, holder: &str, keys: &[&VerifyingKey]) -> Result<(), CeremonyError> {
         let revoked = RevokedList::load(&self.folder)?;
-        let keys = [&requests.tls, &requests.signing].map(|request| request.public_key.to_spki_der());
+        let keys: Vec<_> = keys.iter().map(|key| key.to_spki_der()).collect();
         for path in list(&self.intents_folder())? {
             if !serial_of(&path).is_some_and(|serial| revoked.contains(&serial)) {
                 continue;
@@ -240,7 +246,7 @@ impl<'a> Desk<'a> {
             // What was to be signed holds the key as it stands in the certificate.
             let prepared = files::read(&path)?;
             if keys.iter().any(|key| prepared.windows(key.len()).any(|part| part == key)) {
-                return Err(CeremonyError::RevokedKey(requests.name().to_owned()));
+                return Err(CeremonyError::RevokedKey(holder.to_owned()));
             }
         }
         Ok(())
@@ -255,7 +261,7 @@ impl<'a> Desk<'a> {
         requests: &HospitalRequests,
         now: u64,
     ) -> Result<HospitalCertificates, CeremonyError> {
-        self.refuse_revoked(requests)?;
+        self.refuse_revoked(requests.name(), &requests.keys())?;
         let certify = |request: &CertificateRequest| {
             self.issue(request.profile, &request.name, &request.public_key, request.loopback, now)
         };
@@ -536,6 +542,10 @@ mod tests {
             read_leaf(&Native, &anchor(&office.folder()).unwrap(), &pem, now)
         };
         assert_eq!(leaf(START + 100 * DAY).unwrap().subject, "authority.example", "good beyond the first term");
+        // Revoked, as after a break-in: the daily work does not certify the key again.
+        let serial = leaf(START + 100 * DAY).unwrap().serial;
+        office.desk().renew_crl(&[serial], START + 100 * DAY).unwrap();
+        assert!(matches!(office.desk().renew_file(&stem, START + 101 * DAY), Err(CeremonyError::RevokedKey(_))));
         assert!(matches!(office.desk().renew_file(&stem, START + 200 * DAY), Err(CeremonyError::Lapsed(_))));
     }
 

@@ -24,25 +24,17 @@ pub enum Alphabet {
     Base64,
 }
 
-const ALPHABETS: [Alphabet; 6] =
-    [Alphabet::Bytes, Alphabet::Text, Alphabet::Digits, Alphabet::Wide, Alphabet::Hex, Alphabet::Base64];
-
 fn is_text(byte: u8) -> bool {
     byte == b' ' || byte.is_ascii_graphic()
 }
 
 impl Alphabet {
-    /// Whether a byte goes on with a stretch whose last byte is `before`.
-    fn goes_on(self, before: Option<u8>, byte: u8) -> bool {
+    fn has(self, byte: u8) -> bool {
         match self {
             Self::Bytes => true,
             Self::Text => is_text(byte),
             Self::Digits => byte.is_ascii_digit() || byte.is_ascii_punctuation(),
-            Self::Wide => match before {
-                Some(0) => is_text(byte),
-                Some(_) => byte == 0,
-                None => byte == 0 || is_text(byte),
-            },
+            Self::Wide => byte == 0 || is_text(byte),
             Self::Hex => byte.is_ascii_hexdigit(),
             Self::Base64 => byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte),
         }
@@ -56,21 +48,14 @@ pub struct Stretches(BTreeMap<(Alphabet, usize), u64>);
 impl Stretches {
     /// Adds what is in these bytes.
     pub fn measure(&mut self, bytes: &[u8]) {
-        for alphabet in ALPHABETS {
-            let (mut before, mut length) = (None, 0);
-            for byte in bytes {
-                if !alphabet.goes_on(before, *byte) {
-                    self.add(alphabet, length);
-                    length = 0;
-                    before = None;
-                    if !alphabet.goes_on(None, *byte) {
-                        continue;
-                    }
-                }
-                before = Some(*byte);
-                length += 1;
-            }
-            self.add(alphabet, length);
+        self.add(Alphabet::Bytes, bytes.len());
+        for alphabet in [Alphabet::Text, Alphabet::Digits, Alphabet::Hex, Alphabet::Base64] {
+            bytes.split(|byte| !alphabet.has(*byte)).for_each(|stretch| self.add(alphabet, stretch.len()));
+        }
+        for stretch in bytes.split(|byte| !Alphabet::Wide.has(*byte)) {
+            // Of two neighbours one is zero.
+            let alternating = stretch.chunk_by(|before, byte| (*before == 0) != (*byte == 0));
+            alternating.for_each(|stretch| self.add(Alphabet::Wide, stretch.len()));
         }
     }
 

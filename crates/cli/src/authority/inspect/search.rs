@@ -194,7 +194,8 @@ mod tests {
         let by_hand = f64::from((1 << 20) - 9) / f64::from(1 << 30);
         assert!((in_digits / by_hand - 1.0).abs() < 1e-3, "{in_digits:e} {by_hand:e}");
         assert!(expected("Okonkwo-Lovelace", &vec![b'a'; 1 << 20]) < 1e-11);
-        // A term of six letters is met in a long text, and it says so.
-        assert!(expected("Okonkw", &vec![b'a'; 1 << 26]) > 1.0);
+        // A term of six letters is met sooner, and it says so.
+        let short = expected("Okonkw", &vec![b'a'; 1 << 16]);
+        assert!(short > f64::from((1 << 16) - 5) / f64::from(1 << 24), "{short:e}");
     }
 }
