@@ -396,13 +396,23 @@ impl ClosedCase {
         self.outcome == Outcome::Ended(EndState::Revoked) && cause().is_some_and(|cause| own() == Some(cause))
     }
 
-    /// The hospital that says that its staff stopped the case.
+    /// Whether a hospital says that staff stopped the case.
+    #[must_use]
+    pub fn is_stopped_by_staff(&self) -> bool {
+        self.notices.iter().any(|notice| notice.code == Code::StoppedByStaff)
+    }
+
+    /// The hospital whose staff stopped the case, where that can be told: the destination passes on what the source says, so its word
+    /// is its own only where the source says something else. The source is never told of the destination's staff.
     #[must_use]
     pub fn stopped_by_staff_of(&self) -> Option<&HospitalId> {
-        self.notices.iter().find_map(|notice| match &notice.from {
-            Party::Hospital(hospital) if notice.code == Code::StoppedByStaff => Some(hospital),
+        let source = Party::Hospital(self.source.hospital.clone());
+        let mut said = self.notices.iter().filter(|notice| notice.from == source).peekable();
+        match (self.is_stopped_by_staff(), said.peek().is_some()) {
+            (true, true) if said.any(|notice| notice.code == Code::StoppedByStaff) => Some(&self.source.hospital),
+            (true, true) => Some(&self.destination.hospital),
             _ => None,
-        })
+        }
     }
 
     /// Whether somebody else than this wallet stopped the case, and it is not known who.

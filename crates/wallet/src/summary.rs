@@ -46,7 +46,7 @@ pub struct Summary {
     pub proof: Option<String>,
     /// The catalogue's code, when something was refused or rejected.
     pub code: Option<&'static str>,
-    /// Who stopped a case that was revoked or refused: `wallet`, or the hospital that says that its staff did; `null` where neither is known.
+    /// Who stopped a case that was revoked or refused: `wallet`, or the hospital whose staff did; `null` where neither is known.
     pub stopped_by: Option<String>,
     /// What the source said beforehand would stay, and why; `null` where it was not asked. The destination, whose receipt this is, knows
     /// how much was kept back and never why.
@@ -136,10 +136,11 @@ impl Summary {
         let code = match case.outcome {
             Outcome::Refused(code) => Some(code),
             Outcome::Ended(EndState::Rejected) => detail.as_ref().and_then(|detail| detail.code),
-            Outcome::Ended(EndState::Refused) => case.notices.last().map(|notice| notice.code),
-            Outcome::Ended(EndState::Revoked) if !case.is_revoked_by_wallet() => {
-                case.stopped_by_staff_of().map(|_| Code::StoppedByStaff)
+            Outcome::Ended(EndState::Revoked) if case.is_revoked_by_wallet() => None,
+            Outcome::Ended(EndState::Revoked | EndState::Refused) if case.is_stopped_by_staff() => {
+                Some(Code::StoppedByStaff)
             }
+            Outcome::Ended(EndState::Refused) => case.notices.last().map(|notice| notice.code),
             _ => None,
         };
         let hides = Hidden::of(case.hides.as_ref(), case.foretold.as_deref());
@@ -356,6 +357,7 @@ fn sentence(case: &ClosedCase, code: Option<Code>) -> String {
             let who = match case.stopped_by_staff_of() {
                 _ if case.is_revoked_by_wallet() => "You stopped the case".to_owned(),
                 Some(hospital) => format!("The staff of {hospital} stopped the case"),
+                None if case.is_stopped_by_staff() => format!("The staff of {source} or {destination} stopped the case"),
                 None => "The case was stopped, not by this wallet: by a hospital of it, or with a copy of this wallet's keys,".to_owned(),
             };
             format!("{who} before the key was released: nothing can be read.")

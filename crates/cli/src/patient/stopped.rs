@@ -21,8 +21,9 @@ const BRIEFLY: Duration = Duration::from_secs(8);
 pub async fn ask(session: &mut Session, number: CaseNumber) -> Result<(), Failure> {
     let Some(closed) = session.wallet.closed().iter().find(|case| case.number == number) else { return Ok(()) };
     let (true, Some(proof)) = (closed.is_stopped_by_somebody(), closed.proof) else { return Ok(()) };
+    let (source, destination) = (closed.source.hospital.clone(), closed.destination.hospital.clone());
     let mut open = 0;
-    for hospital in [closed.source.hospital.clone(), closed.destination.hospital.clone()] {
+    for hospital in [source.clone(), destination] {
         // A wallet whose key was struck out there gets no answer, and one that is not registered any more cannot ask.
         open += usize::from(session.wallet.ask(now(), &hospital, Purpose::Watch { proof }).is_ok());
     }
@@ -31,13 +32,16 @@ pub async fn ask(session: &mut Session, number: CaseNumber) -> Result<(), Failur
         let left = deadline.saturating_duration_since(Instant::now());
         let said = session.wait(left, |received| match received {
             Received::Watched { hospital, proof: of, code, .. } if *of == proof => Some((hospital.clone(), *code)),
-            Received::LoginRefused { hospital, about: Some(of), .. } if *of == proof => Some((hospital.clone(), None)),
+            Received::LoginRefused { hospital, code, about: Some(of), .. } if *of == proof => {
+                Some((hospital.clone(), Some(*code).filter(|code| *code == Code::UnknownCase)))
+            }
             _ => None,
         });
         let Some((hospital, code)) = said.await? else { break };
         open -= 1;
-        if code == Some(Code::StoppedByStaff) {
-            let notice = Notice { from: Party::Hospital(hospital), code: Code::StoppedByStaff, time: now() };
+        // The destination passes on what the source says; only the source's own word tells the two apart.
+        if let Some(code) = code.filter(|code| hospital == source || *code == Code::StoppedByStaff) {
+            let notice = Notice { from: Party::Hospital(hospital), code, time: now() };
             session.wallet.note_end(number, notice).map_err(super::session::wallet_failure)?;
         }
     }

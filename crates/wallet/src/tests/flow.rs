@@ -243,9 +243,17 @@ fn a_case_that_others_stopped_is_not_told_as_the_patients_own_doing() {
     wallet.note_end(number, said).unwrap();
     wallet = world.restart(wallet);
     let summary = Summary::of(&wallet.closed()[0]);
+    let either = "The staff of hospital-a.example or hospital-b.example stopped the case";
+    assert!(summary.sentence.starts_with(either), "the destination passes the source's word on: {}", summary.sentence);
+    assert_eq!((summary.code, summary.stopped_by, summary.notices.len()), (Some("stopped-by-staff"), None, 1));
+    let other = Notice { from: Party::Hospital(a()), code: Code::ProofRevoked, time: NOW };
+    wallet.note_end(number, other).unwrap();
+    let summary = Summary::of(&wallet.closed()[0]);
     assert!(summary.sentence.starts_with("The staff of hospital-b.example stopped the case"), "{}", summary.sentence);
-    assert_eq!(summary.stopped_by.as_deref(), Some("hospital-b.example"));
-    assert_eq!((summary.code, summary.notices.len()), (Some("stopped-by-staff"), 1));
+    assert_eq!((summary.code, summary.stopped_by.as_deref()), (Some("stopped-by-staff"), Some("hospital-b.example")));
+    let own = Notice { from: Party::Hospital(a()), code: Code::StoppedByStaff, time: NOW };
+    wallet.note_end(number, own).unwrap();
+    assert_eq!(Summary::of(&wallet.closed()[0]).stopped_by.as_deref(), Some("hospital-a.example"));
 }
 
 #[test]

@@ -211,8 +211,9 @@ impl Patient {
                 let outcome = self.role(scene).accept_login(&exchange, contact, &parcel);
                 return Ok(outcome.map_err(|rejection| rejection.code));
             }
-            // What else the hospital refuses meanwhile is not about this login.
-            let of_login = |code: &&Code| matches!(code.stage(), Stage::Login | Stage::Frame);
+            // What else the hospital refuses meanwhile is not about this login: a late letter of a case that our hands led, say.
+            let of_case = |code: &Code| matches!(code, Code::UnknownCase | Code::UnexpectedMessage);
+            let of_login = |code: &&Code| matches!(code.stage(), Stage::Login | Stage::Frame) && !of_case(code);
             if let Some(code) = scene.refusals(party, mark).iter().find(of_login) {
                 return Ok(Err(*code));
             }
