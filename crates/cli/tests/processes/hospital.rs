@@ -240,7 +240,7 @@ async fn staff_keeps_items_about_third_parties_back_and_stops_a_stolen_wallet() 
         let keys = run(&["hospital", "keys", "list", &home, "--patient", &patient]);
         assert_eq!(keys.as_array().unwrap().len(), 1);
         // A thief does not wait until the authority is back, at the address it had.
-        let place = network.authority.ready.listen.clone().unwrap();
+        let place = network.authority.ready.listen.unwrap();
         let config = network.folder().join("authority/authority.toml");
         let settings = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, settings.replace("127.0.0.1:0", &place.to_string())).unwrap();
