@@ -61,7 +61,7 @@ fn replay_at_source(
     let role = world.source();
     if let Some(grant) = &m.grant {
         let again =
-            role.handle_grant(&world.stands(&case), case.clone(), grant.clone()).map(|(_, _, transition)| transition);
+            role.handle_grant(&world.stands(case), case.clone(), grant.clone()).map(|(_, _, transition)| transition);
         harmless(&what("grant"), case, again);
     }
     if let Some(statement) = &m.statement {
