@@ -229,7 +229,6 @@ fn the_test_of_the_results_sees_what_is_wrong() {
 fn claims_are_read_as_the_runner_reads_them() {
     let text = "    claim(P, Running, X);\n    claim_Ps(P, Secret, f(a, b)); //- leak-after\n    claim_Pr(P, Reachable);\n\
                 \x20   //+ leak-after: claim_Pt(P, Niagree);\n// @twin x breaks Ps: y\n";
-    let names = |setting: &str| claims(text, setting).into_iter().map(|(name, end)| (name, end)).collect::<Vec<_>>();
-    assert_eq!(names(AS_IT_IS), [("Ps".to_owned(), false), ("Pr".to_owned(), true)]);
-    assert_eq!(names("leak-after"), [("Pr".to_owned(), true), ("Pt".to_owned(), false)]);
+    assert_eq!(claims(text, AS_IT_IS), [("Ps".to_owned(), false), ("Pr".to_owned(), true)]);
+    assert_eq!(claims(text, "leak-after"), [("Pr".to_owned(), true), ("Pt".to_owned(), false)]);
 }
