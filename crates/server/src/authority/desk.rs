@@ -510,7 +510,7 @@ mod tests {
         // Only the first key's certificate for TLS is revoked.
         let leaves = office.desk().issued(Some(HOSPITAL), START).unwrap();
         let leaf = leaves.iter().find(|leaf| leaf.public_key == *first.public()).unwrap();
-        office.desk().renew_crl(&[leaf.serial.clone()], START).unwrap();
+        office.desk().renew_crl(&[leaf.serial], START).unwrap();
         let refused = |keys: &[SigningKey; 2], name| {
             assert!(
                 matches!(office.certify(keys, name, START + 60 * DAY), Err(CeremonyError::RevokedKey(_))),
