@@ -5,14 +5,14 @@
 //! or the outbox changes.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
-use waybill_store::{Area, DueItem, Objects, OutboxId, Store};
+use waybill_store::{Area, DueItem, Objects, OutboxId, OutboxItem, Store};
 
 use crate::clock::Clock;
 use crate::mailbox::{MailboxClient, MailboxUrl};
@@ -47,6 +47,39 @@ impl Default for SenderOptions {
     }
 }
 
+/// Which mailboxes had no room when something was last sent there, so that people learn what a transfer waits for. Not durable.
+#[derive(Debug, Clone, Default)]
+pub struct FullMailboxes(Arc<Mutex<BTreeSet<(String, bool)>>>);
+
+impl FullMailboxes {
+    /// Most that are remembered; one more is only told in the log.
+    const MOST: usize = 1024;
+
+    /// Whether a mailbox had no room for chunks or messages.
+    #[must_use]
+    pub fn holds(&self, to: &str) -> bool {
+        let full = self.0.lock().expect("nobody panics while holding the full mailboxes");
+        [false, true].into_iter().any(|is_blob| full.contains(&(to.to_owned(), is_blob)))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().expect("nobody panics while holding the full mailboxes").is_empty()
+    }
+
+    /// Notes how an attempt ended; true when the mailbox was not known to be full before.
+    fn note(&self, item: &OutboxItem, is_full: bool) -> bool {
+        let mut full = self.0.lock().expect("nobody panics while holding the full mailboxes");
+        let entry = (item.to.clone(), item.blob.is_some());
+        if is_full && full.len() < Self::MOST {
+            return full.insert(entry);
+        }
+        full.remove(&entry);
+        false
+    }
+}
+
 /// Sends what the outbox holds.
 pub struct Sender {
     /// Where the outbox is.
@@ -61,6 +94,8 @@ pub struct Sender {
     pub clock: Arc<dyn Clock>,
     /// Behaviour.
     pub options: SenderOptions,
+    /// What it learns of full mailboxes.
+    pub full: FullMailboxes,
 }
 
 impl Sender {
@@ -145,8 +180,14 @@ impl Sender {
 
     async fn attempt(&self, due: DueItem) {
         let delivered = match self.send(&due).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.full.note(&due.item, false);
+                true
+            }
             Err(error) => {
+                if self.full.note(&due.item, error.is_full()) {
+                    tracing::warn!(kind = due.item.kind, "a recipient's mailbox is full; what is for it waits");
+                }
                 // Kinds and causes only: addresses of mailboxes stay out of logs.
                 tracing::debug!(kind = due.item.kind, attempts = due.attempts, %error, "delivery failed; it will be tried again");
                 false
@@ -186,6 +227,13 @@ impl Sender {
         let mut random = [0; 8];
         self.backend.random(&mut random);
         full / 2 + u64::from_be_bytes(random) % (full / 2 + 1)
+    }
+}
+
+impl SendError {
+    /// Whether the mailbox had no room (507).
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Mailbox(error) if error.status() == Some(507))
     }
 }
 

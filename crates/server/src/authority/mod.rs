@@ -35,7 +35,7 @@ use crate::net::client::{ClientOptions, HttpClient};
 use crate::net::peer::PartyName;
 use crate::net::server::Drain;
 use crate::net::tls::{ClientAuth, ClientTls};
-use crate::outbox::{Sender, SenderOptions};
+use crate::outbox::{FullMailboxes, Sender, SenderOptions};
 use crate::party::{Letters, Party, deadlines, read_trust, sweep};
 use crate::shell::{Shell, StartError};
 use crate::witness::{Cosigner, WitnessClient};
@@ -216,6 +216,7 @@ impl AuthorityServer {
             backend: engine.party.backend.clone(),
             clock: engine.party.clock.clone(),
             options: SenderOptions::default(),
+            full: FullMailboxes::default(),
         });
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(sequencer.run(shutdown.clone()));

@@ -13,7 +13,7 @@ use waybill_store::Address;
 
 use super::client::{MailboxClient, MailboxClientError};
 use super::service::{MailboxError, Mailboxes};
-use super::wire::{Letter, MailboxUrl, Session};
+use super::wire::{BlobEntry, Letter, MailboxUrl, Session};
 use crate::clock::Clock;
 
 /// How long one read waits for messages.
@@ -49,6 +49,8 @@ pub trait Inbox: Send + Sync {
     async fn blob(&self, address: &Address) -> Result<Bytes, InboxError>;
     /// Removes a blob that is no longer needed.
     async fn delete_blob(&self, address: &Address) -> Result<(), InboxError>;
+    /// One page of the blobs that wait, in the order of their addresses, after one; an empty page is the end.
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError>;
 }
 
 /// A mailbox at a relay: dialled, with a session that renews itself and a mailbox that is made again when the relay lost it.
@@ -150,6 +152,10 @@ impl Inbox for RemoteInbox {
         with_session!(self, session => self.client.delete_blob(&self.url, &session, address))
             .map_err(InboxError::Remote)
     }
+
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError> {
+        with_session!(self, session => self.client.blobs(&self.url, &session, after)).map_err(InboxError::Remote)
+    }
 }
 
 /// A mailbox in the own store: no network, woken by the post itself.
@@ -196,6 +202,10 @@ impl Inbox for LocalInbox {
 
     async fn delete_blob(&self, address: &Address) -> Result<(), InboxError> {
         gone_is_fine(self.mailboxes.delete_blob(&self.url.id(), address).await)
+    }
+
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError> {
+        self.mailboxes.blobs(&self.url.id(), after).await.map_err(InboxError::Local)
     }
 }
 

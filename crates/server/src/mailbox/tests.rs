@@ -22,7 +22,7 @@ use crate::net::peer::PartyName;
 use crate::net::server::{Drain, Server, ServerOptions};
 use crate::net::testing::TestAuthority;
 use crate::net::tls::ClientAuth;
-use crate::outbox::{Sender, SenderOptions};
+use crate::outbox::{FullMailboxes, Sender, SenderOptions};
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const QUOTA: Quota = Quota { messages: 3, message_bytes: 6 << 20, blobs: 2, blob_bytes: 2 << 20 };
@@ -61,6 +61,11 @@ impl Host {
 
     fn client(&self) -> MailboxClient {
         self.client_over(self.authority.client(None))
+    }
+
+    /// A client with a certificate.
+    fn party(&self, name: &str, serial: u64) -> MailboxClient {
+        self.client_over(self.authority.client(Some(self.authority.issue(name, serial))))
     }
 
     fn client_over(&self, http: HttpClient) -> MailboxClient {
@@ -265,7 +270,7 @@ async fn strangers_are_rated_and_full_hosts_refuse_them() {
 async fn blob_is_checked_shared_and_deleted_with_its_last_mailbox() {
     let host = Host::start().await;
     let ((_, one, first), (_, two, second)) = (host.owner().await, host.owner().await);
-    let client = host.client();
+    let client = host.party("hospital-a.example", 9);
     let bytes = Bytes::from(vec![7; MAX_BLOB_BYTES]);
     let address = Address::of(&bytes);
     let error = client.put_blob(&one, &address, Bytes::from("other")).await.unwrap_err();
@@ -290,7 +295,7 @@ async fn blob_is_checked_shared_and_deleted_with_its_last_mailbox() {
 async fn blob_quota_refuses_and_leaves_no_object_behind() {
     let host = Host::start().await;
     let (_, url, _) = host.owner().await;
-    let client = host.client();
+    let client = host.party("hospital-a.example", 9);
     let put = |byte: u8| {
         let bytes = Bytes::from(vec![byte; 100]);
         (Address::of(&bytes), bytes)
@@ -302,6 +307,48 @@ async fn blob_quota_refuses_and_leaves_no_object_behind() {
     let (address, bytes) = put(3);
     assert_eq!(status(&client.put_blob(&url, &address, bytes).await.unwrap_err()), 507);
     assert!(!host.objects.exists(&address).await.unwrap());
+}
+
+#[tokio::test]
+async fn strangers_put_no_blob_and_take_no_room_from_a_hospital() {
+    let host = Host::start().await;
+    let (_, url, session) = host.owner().await;
+    let (stranger, hospital) = (host.client(), host.party("hospital-a.example", 9));
+    for byte in [1, 2, 3] {
+        let junk = Bytes::from(vec![byte]);
+        assert_eq!(status(&stranger.put_blob(&url, &Address::of(&junk), junk).await.unwrap_err()), 403);
+    }
+    assert_eq!(host.objects.total_size().await.unwrap(), 0);
+    for chunk in ["one", "two"] {
+        hospital.put_blob(&url, &Address::of(chunk.as_bytes()), Bytes::from(chunk)).await.unwrap();
+    }
+    let fill = stranger.fill(&url, &session).await.unwrap();
+    assert_eq!((fill.held.blobs, fill.held.blob_bytes, fill.most, fill.percent()), (2, 6, QUOTA, 100));
+}
+
+#[tokio::test]
+async fn owner_lists_what_waits_with_its_sender_and_deletes_it() {
+    let host = Host::start().await;
+    let (key, url, session) = host.owner().await;
+    let (_, _, foreign) = host.owner().await;
+    let (client, hospital) = (host.client(), host.party("hospital-a.example", 9));
+    let chunks = ["one", "two"].map(|chunk| (Address::of(chunk.as_bytes()), Bytes::from(chunk)));
+    for (address, bytes) in &chunks {
+        hospital.put_blob(&url, address, bytes.clone()).await.unwrap();
+    }
+    assert_eq!(status(&client.blobs(&url, &foreign, None).await.unwrap_err()), 401);
+    assert_eq!(status(&client.fill(&url, &foreign).await.unwrap_err()), 401);
+    let inbox = host.inbox(&key);
+    let page = inbox.blobs(None).await.unwrap();
+    let mut addresses = chunks.map(|(address, _)| *address.as_bytes());
+    addresses.sort_unstable();
+    assert_eq!(page.iter().map(|entry| *entry.address).collect::<Vec<_>>(), addresses);
+    assert!(page.iter().all(|entry| entry.from.as_deref() == Some("hospital-a.example")));
+    assert_eq!(page[0].put_at, NOW_MS / 1000);
+    let first = Address::from_bytes(addresses[0]);
+    assert_eq!(inbox.blobs(Some(&first)).await.unwrap(), page[1..]);
+    inbox.delete_blob(&first).await.unwrap();
+    assert_eq!(client.blobs(&url, &session, None).await.unwrap(), page[1..]);
 }
 
 #[tokio::test]
@@ -329,7 +376,7 @@ async fn local_inbox_reads_what_strangers_post() {
     let id = host.mailboxes.create_own(key.public(), &PartyName::own("hospital-b.example")).await.unwrap();
     let url = MailboxUrl::new(&host.host, id).unwrap();
     let inbox = LocalInbox::new(host.mailboxes.clone(), url.clone());
-    let (client, address) = (host.client(), Address::of(b"chunk"));
+    let (client, address) = (host.party("hospital-a.example", 9), Address::of(b"chunk"));
     client.put_blob(&url, &address, Bytes::from("chunk")).await.unwrap();
     let waiting = tokio::spawn(async move { (inbox.letters(None, Duration::from_secs(30)).await, inbox) });
     client.post(&url, Bytes::from("hello")).await.unwrap();
@@ -354,7 +401,7 @@ async fn sweep_removes_what_is_old_and_keeps_the_rest() {
     let (_, url, _) = host.owner().await;
     let client = host.client();
     client.post(&url, Bytes::from("old")).await.unwrap();
-    client.put_blob(&url, &Address::of(b"old"), Bytes::from("old")).await.unwrap();
+    host.party("hospital-a.example", 9).put_blob(&url, &Address::of(b"old"), Bytes::from("old")).await.unwrap();
     host.clock.advance_ms(101_000);
     client.post(&url, Bytes::from("new")).await.unwrap();
     assert_eq!(host.mailboxes.sweep().await.unwrap(), Swept { mailboxes: 0, messages: 1, blobs: 1 });
@@ -420,10 +467,11 @@ fn sender(host: &Host, store: &Arc<MemoryStore>, objects: &Arc<MemoryObjects>, o
     Arc::new(Sender {
         store: store.clone(),
         objects: objects.clone(),
-        client: host.client(),
+        client: host.party("hospital-a.example", 9),
         backend: Arc::new(Native),
         clock: host.clock.clone(),
         options,
+        full: FullMailboxes::default(),
     })
 }
 
@@ -476,6 +524,38 @@ async fn sender_keeps_what_it_cannot_deliver_and_backs_off() {
     let session = host.client().open_session(&url, &key).await.unwrap();
     let letters = host.client().messages(&url, &session, None, Duration::ZERO).await.unwrap();
     assert_eq!(bodies(&letters), [b"early".as_slice()]);
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn sender_tells_which_mailbox_is_full_until_it_has_room() {
+    let host = Host::start().await;
+    let (_, url, session) = host.owner().await;
+    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
+    let client = host.party("hospital-c.example", 10);
+    for chunk in ["one", "two"] {
+        client.put_blob(&url, &Address::of(chunk.as_bytes()), Bytes::from(chunk)).await.unwrap();
+    }
+    let address = objects.put(Bytes::from("chunk")).await.unwrap();
+    enqueue(&store, [OutboxItem { body: Vec::new(), blob: Some(address), ..item(&url, "") }]).await;
+    let (sender, shutdown) = (sender(&host, &store, &objects, SenderOptions::default()), CancellationToken::new());
+    let full = sender.full.clone();
+    let task = tokio::spawn(sender.run(shutdown.clone()));
+    while !full.holds(&url.to_string()) {
+        tokio::task::yield_now().await;
+    }
+    client.delete_blob(&url, &session, &Address::of(b"one")).await.unwrap();
+    while store.outbox_count().await.unwrap() > 0 {
+        host.clock.advance_ms(60_000);
+        enqueue(&store, [OutboxItem { not_before: NOW_MS * 2, ..item(&url, "later") }]).await;
+        let later = store.outbox_due(NOW_MS * 2, 100).await.unwrap();
+        let ops = later.iter().filter(|due| due.item.blob.is_none()).map(|due| Op::Withdraw { id: due.id }).collect();
+        store.commit(Batch { name: "test", ops }).await.unwrap();
+    }
+    while !full.is_empty() {
+        tokio::task::yield_now().await;
+    }
     shutdown.cancel();
     task.await.unwrap();
 }

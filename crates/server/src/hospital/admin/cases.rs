@@ -10,6 +10,7 @@ use waybill_crypto::keys::Digest;
 use waybill_protocol::destination::DestinationCase;
 use waybill_protocol::evidence::{Evidence, Signer};
 use waybill_protocol::ids::{HospitalId, ProofId};
+use waybill_protocol::migration::Recipient;
 use waybill_protocol::messages::{Manifest, ReceiptDetail, ReceiptOpening, StatementBody, TypeCount};
 use waybill_protocol::policy::Action;
 use waybill_protocol::registrar::LocalPatient;
@@ -156,6 +157,13 @@ pub(super) async fn case(
             "bytes": stage.progress.size_bytes,
             "total_bytes": stage.progress.total_bytes,
         });
+    }
+    if admin.full.is_empty() {
+        return Ok(Json(answer));
+    }
+    let to = admin.engine.book.mailbox(&Recipient::Hospital(case.counterpart().clone())).await;
+    if to.map_err(|e| service(&e))?.is_some_and(|to| admin.full.holds(&to)) {
+        answer["waits"] = json!(format!("the mailbox of {} is full", case.counterpart()));
     }
     Ok(Json(answer))
 }

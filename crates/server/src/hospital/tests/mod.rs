@@ -4,6 +4,7 @@
 mod desk;
 mod queue;
 mod routes;
+mod strays;
 
 use std::sync::Arc;
 use std::sync::RwLock;

@@ -239,6 +239,12 @@ impl crate::mailbox::Inbox for Nowhere {
     async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), crate::mailbox::InboxError> {
         Ok(())
     }
+    async fn blobs(
+        &self,
+        _: Option<&waybill_store::Address>,
+    ) -> Result<Vec<crate::mailbox::BlobEntry>, crate::mailbox::InboxError> {
+        Ok(Vec::new())
+    }
 }
 
 /// When a session is over, its chunks that are still queued are withdrawn, its one-time key is destroyed, and the case leaves the list of
