@@ -4,7 +4,7 @@
 //! between sending and noting sends again, which mailboxes and receivers bear. Nothing spins: the task sleeps until the next item is due
 //! or the outbox changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,11 +20,19 @@ use crate::mailbox::{MailboxClient, MailboxUrl};
 /// Longest sleep, as a net under a lost signal or a clock that was set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// Most items looked at in one turn.
+const MOST_DUE: usize = 256;
+
+/// The items that are being sent, and to which host.
+type UnderWay = BTreeMap<OutboxId, String>;
+
 /// How the sender behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderOptions {
     /// Most exchanges at once.
     pub parallel: usize,
+    /// Most exchanges with one host at once, so that one that is slow leaves room for the others.
+    pub per_host: usize,
     /// Pause after the first failed attempt; doubles with each. Units: milliseconds.
     pub first_retry_ms: u64,
     /// Longest pause after failures. Units: milliseconds.
@@ -38,7 +46,8 @@ pub struct SenderOptions {
 impl Default for SenderOptions {
     fn default() -> Self {
         Self {
-            parallel: 16,
+            parallel: 32,
+            per_host: 8,
             first_retry_ms: 500,
             longest_retry_ms: 60_000,
             resend_ms: 30_000,
@@ -102,7 +111,7 @@ impl Sender {
     /// Sends until `shutdown`; exchanges under way are finished first.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut changed = self.store.changed(Area::Outbox);
-        let mut under_way: BTreeSet<OutboxId> = BTreeSet::new();
+        let mut under_way = UnderWay::new();
         let mut tasks: JoinSet<OutboxId> = JoinSet::new();
         while !shutdown.is_cancelled() {
             changed.mark_unchanged();
@@ -123,7 +132,7 @@ impl Sender {
     fn finished(
         &self,
         done: Result<OutboxId, tokio::task::JoinError>,
-        under_way: &mut BTreeSet<OutboxId>,
+        under_way: &mut UnderWay,
         tasks: &JoinSet<OutboxId>,
     ) {
         match done {
@@ -140,21 +149,23 @@ impl Sender {
         }
     }
 
-    /// Starts an exchange for each due item that none is under way for; false when the store does not answer.
-    async fn start_due(self: &Arc<Self>, under_way: &mut BTreeSet<OutboxId>, tasks: &mut JoinSet<OutboxId>) -> bool {
+    /// Starts exchanges for due items that none is under way for, the hosts in turn; false when the store does not answer.
+    async fn start_due(self: &Arc<Self>, under_way: &mut UnderWay, tasks: &mut JoinSet<OutboxId>) -> bool {
         let room = self.options.parallel.saturating_sub(under_way.len());
         if room == 0 {
             return true;
         }
-        let due = match self.store.outbox_due(self.clock.now_ms(), room + under_way.len()).await {
+        let per_host = self.options.per_host;
+        // Those under way are still due, so twice as many as may run show the next ones.
+        let due = match self.store.outbox_due_by_host(self.clock.now_ms(), 2 * per_host, MOST_DUE).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the outbox cannot be read");
                 return false;
             }
         };
-        for item in due.into_iter().filter(|item| !under_way.contains(&item.id)).take(room).collect::<Vec<_>>() {
-            under_way.insert(item.id);
+        for item in in_turn(due, under_way, per_host).into_iter().take(room) {
+            under_way.insert(item.id, item.item.host().to_owned());
             let sender = self.clone();
             tasks.spawn(async move {
                 let id = item.id;
@@ -166,7 +177,7 @@ impl Sender {
     }
 
     /// How long nothing is due, apart from what is under way.
-    async fn until_next(&self, under_way: &BTreeSet<OutboxId>) -> Duration {
+    async fn until_next(&self, under_way: &UnderWay) -> Duration {
         let now = self.clock.now_ms();
         match self.store.outbox_wake(now).await {
             Ok(Some(at)) if at > now => LONGEST_SLEEP.min(Duration::from_millis(at - now)),
@@ -235,6 +246,24 @@ impl SendError {
     fn is_full(&self) -> bool {
         matches!(self, Self::Mailbox(error) if error.status() == Some(507))
     }
+}
+
+/// What is to be started next: each item by how many exchanges its host has before it, so that the hosts take turns.
+fn in_turn(due: Vec<DueItem>, under_way: &UnderWay, per_host: usize) -> Vec<DueItem> {
+    let mut before: BTreeMap<String, usize> = BTreeMap::new();
+    for host in under_way.values() {
+        *before.entry(host.clone()).or_default() += 1;
+    }
+    let mut turns: Vec<(usize, DueItem)> = Vec::new();
+    for item in due.into_iter().filter(|item| !under_way.contains_key(&item.id)) {
+        let before = before.entry(item.item.host().to_owned()).or_default();
+        if *before < per_host {
+            turns.push((*before, item));
+            *before += 1;
+        }
+    }
+    turns.sort_by_key(|(before, _)| *before);
+    turns.into_iter().map(|(_, item)| item).collect()
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -284,6 +284,7 @@ impl HospitalServer {
             book: directory.clone(),
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
+            turns: engine::Turns::default(),
         };
         let renewal = Arc::new(Renewal {
             engine: engine.clone(),

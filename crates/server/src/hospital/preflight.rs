@@ -378,7 +378,8 @@ mod tests {
     #[test]
     fn a_mailbox_that_fills_is_told_before_it_is_full() {
         let most = Quota { messages: 100, message_bytes: 1000, blobs: 10, blob_bytes: 1000 };
-        let with = |blobs| fullness(&Fill { held: Quota { messages: 1, message_bytes: 1, blobs, blob_bytes: 1 }, most });
+        let with =
+            |blobs| fullness(&Fill { held: Quota { messages: 1, message_bytes: 1, blobs, blob_bytes: 1 }, most });
         assert_eq!([7, 8, 10].map(|blobs| with(blobs).verdict), [Verdict::Good, Verdict::Soon, Verdict::Act]);
         assert!(with(10).found.contains("10 of 10 chunks"));
     }

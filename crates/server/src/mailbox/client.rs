@@ -15,8 +15,9 @@ use waybill_store::Address;
 
 use super::journal::Journal;
 use super::wire::{
-    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_BLOB_LIST_BYTES, MAX_CONTROL_BYTES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES,
-    MAX_WAIT_SECONDS, MailboxUrl, Session, SessionRequest, create_payload, session_payload,
+    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_BLOB_LIST_BYTES, MAX_CONTROL_BYTES,
+    MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS, MailboxUrl, Session, SessionRequest,
+    create_payload, session_payload,
 };
 use crate::clock::Clock;
 use crate::net::client::{Answer, ClientError, Exchange, HttpClient};

@@ -4,12 +4,12 @@
 //! Blobs (sealed chunks) lie beside the messages under their SHA-256; they are taken from parties with a certificate only. The host is untrusted: what it holds is sealed and signed,
 //! and it can lose, delay or repeat things, nothing more.
 //!
-//! The same service runs at a relay, at the authority, and at a hospital that hosts its own; the same [`inbox::Inbox`] reads
-//! from either.
+//! The same service runs at a relay and, for its own mailbox alone, at the authority; the same [`inbox::Inbox`] reads from either.
 
 pub mod client;
 pub mod inbox;
 pub mod journal;
+mod reading;
 mod routes;
 mod rows;
 pub mod service;
@@ -21,8 +21,9 @@ mod waiting;
 pub mod wire;
 
 pub use client::MailboxClient;
-pub use inbox::{Disposal, Inbox, InboxError, LetterHandler, LocalInbox, RemoteInbox, receive_loop};
-pub use routes::router;
+pub use inbox::{Disposal, Inbox, InboxError, LetterHandler, LocalInbox, RemoteInbox};
+pub use reading::receive_loop;
+pub use routes::{posting_router, router};
 pub use service::{MailboxError, MailboxSettings, Mailboxes};
 pub use sweep::Swept;
 pub use wire::{BlobEntry, Fill, Letter, MailboxId, MailboxUrl, Quota};

@@ -37,6 +37,15 @@ pub fn router(mailboxes: Arc<Mailboxes>) -> Router {
         .with_state(mailboxes)
 }
 
+/// The one route of a party that takes messages into its own mailbox and is no relay: no mailbox is made there, nothing but messages
+/// is kept, and its owner reads from its own store.
+pub fn posting_router(mailboxes: Arc<Mailboxes>, own: MailboxId) -> Router {
+    Router::new()
+        .route("/mailbox/{id}/messages", post(post_to_own))
+        .layer(DefaultBodyLimit::disable())
+        .with_state((mailboxes, own))
+}
+
 impl From<MailboxError> for Problem {
     fn from(error: MailboxError) -> Self {
         match &error {
@@ -128,7 +137,7 @@ async fn open_session(
     let body = read_body(body, CONTROL).await?;
     let request = from_cbor("session request", &body, MAX_CONTROL_BYTES)
         .map_err(|_| Problem::malformed("not a mailbox session request"))?;
-    let session = mailboxes.open_session(&id, &request).await?;
+    let session = mailboxes.open_session(&id, &request, peer.origin()).await?;
     Ok(to_cbor(&session).into_response())
 }
 
@@ -153,6 +162,18 @@ async fn post_message(
     let body = read_body(body, MESSAGE).await?;
     mailboxes.post(&id, body).await?;
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn post_to_own(
+    State((mailboxes, own)): State<(Arc<Mailboxes>, MailboxId)>,
+    peer: Extension<Peer>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Answer {
+    if mailbox_id(&id)? != own {
+        return Err(MailboxError::Unknown.into());
+    }
+    post_message(State(mailboxes), peer, Path(id), body).await
 }
 
 #[derive(Debug, Deserialize)]

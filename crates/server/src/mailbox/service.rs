@@ -12,21 +12,24 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::digest::sha256;
 use waybill_crypto::keys::VerifyingKey;
 use waybill_protocol::wire::{from_cbor, to_cbor};
-use waybill_store::{Address, Batch, CommitError, Expect, Key, ObjectError, Objects, Op, Space, Store, StoreError, Versioned};
+use waybill_store::{
+    Address, Batch, CommitError, Expect, Key, ObjectError, Objects, Op, Space, Store, StoreError, Versioned,
+};
 
 use super::rows::{
-    BlobRow, Class, MAX_BLOB_ROW_BYTES, MailboxRow, address_of, blob_key, mail_key, mailbox_key, next_seq, owner_key, owner_prefix, reference_key,
-    references_prefix, same_mail_key, seq_of,
+    BlobRow, Class, MAX_BLOB_ROW_BYTES, MailboxRow, address_of, blob_key, mail_key, mailbox_key, next_seq, owner_key,
+    owner_prefix, reference_key, references_prefix, same_mail_key, seq_of,
 };
 use super::sessions::{SessionRefusal, Sessions};
 use super::waiting::Waiting;
 use super::wire::{
-    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS,
-    MailboxId, Quota, Session, SessionRequest, TIME_WINDOW_SECONDS, create_payload, session_payload,
+    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_LETTERS, MAX_LETTERS_BYTES,
+    MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS, MailboxId, Quota, Session, SessionRequest, TIME_WINDOW_SECONDS,
+    create_payload, session_payload,
 };
 use crate::clock::Clock;
 use crate::limits::{Rate, RateLimiter};
-use crate::net::peer::{PartyName, Peer};
+use crate::net::peer::{Origin, PartyName, Peer};
 
 /// Most addresses whose rates are remembered.
 const MAX_RATED: usize = 65_536;
@@ -212,11 +215,11 @@ impl Mailboxes {
     }
 
     fn admit(&self, rate: &RateLimiter<IpAddr>, peer: &Peer) -> Result<(), MailboxError> {
-        match (peer.ip(), peer.name()) {
-            (Some(ip), None) => rate
-                .take(&ip, self.clock.now_ms())
+        match peer.origin() {
+            Origin::Network(network) => rate
+                .take(&network, self.clock.now_ms())
                 .map_err(|retry_after_seconds| MailboxError::TooMany { retry_after_seconds }),
-            _ => Ok(()),
+            Origin::Party(_) | Origin::Local => Ok(()),
         }
     }
 
@@ -292,7 +295,12 @@ impl Mailboxes {
     }
 
     /// Opens a session for whoever proves the mailbox' key.
-    pub async fn open_session(&self, id: &MailboxId, request: &SessionRequest) -> Result<Session, MailboxError> {
+    pub async fn open_session(
+        &self,
+        id: &MailboxId,
+        request: &SessionRequest,
+        origin: Origin,
+    ) -> Result<Session, MailboxError> {
         let (row, _) = self.load_mailbox(id).await?;
         self.verify_time(request.time)?;
         let signed = |host: &String| {
@@ -303,7 +311,7 @@ impl Mailboxes {
             return Err(MailboxError::Proof("the signature does not verify for this host"));
         }
         let now = self.clock.now_seconds();
-        match self.sessions.open(self.backend.as_ref(), *id, *request.nonce, now) {
+        match self.sessions.open(self.backend.as_ref(), *id, *request.nonce, origin, now) {
             Ok((token, expires_at)) => Ok(Session { token: token.into(), expires_at }),
             Err(SessionRefusal::Replayed) => Err(MailboxError::Proof("the nonce was used before")),
             Err(SessionRefusal::Crowded) => Err(MailboxError::TooMany { retry_after_seconds: 60 }),
@@ -513,7 +521,8 @@ impl Mailboxes {
         let (mut row, version) = self.load_mailbox(id).await?;
         let key = blob_key(id, address);
         let Some(found) = self.store.load(Space::Blob, &key).await? else { return Err(MailboxError::Absent) };
-        let blob: BlobRow = from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
+        let blob: BlobRow =
+            from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
         row.blobs = row.blobs.saturating_sub(1);
         row.blob_bytes = row.blob_bytes.saturating_sub(blob.size_bytes);
         let batch = Batch::new("mailbox-blob-delete")

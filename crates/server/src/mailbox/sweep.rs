@@ -69,7 +69,8 @@ impl Mailboxes {
         loop {
             let page = self.store.scan(Space::Blob, &mailbox_key(id), after.as_ref(), PAGE).await?;
             for (key, found) in &page {
-                let blob: BlobRow = from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
+                let blob: BlobRow =
+                    from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
                 let address = address_of(id, key).ok_or(MailboxError::Damaged)?;
                 if blob.put_at * 1000 < oldest_ms {
                     match self.delete_blob(id, &address).await {

@@ -18,7 +18,7 @@ use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::limits::Rate;
 use crate::net::client::{ClientError, Exchange, HttpClient};
-use crate::net::peer::PartyName;
+use crate::net::peer::{PartyName, Peer};
 use crate::net::server::{Drain, Server, ServerOptions};
 use crate::net::testing::TestAuthority;
 use crate::net::tls::ClientAuth;
@@ -450,6 +450,65 @@ async fn loop_shows_a_letter_again_and_lets_none_wait_for_it() {
     task.await.unwrap();
 }
 
+/// Takes as long with "slow" letters as the test wants, and tells of every letter it is done with.
+struct Slow {
+    gate: tokio::sync::Semaphore,
+    begun: AtomicUsize,
+    seen: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+#[async_trait]
+impl LetterHandler for Slow {
+    async fn handle(&self, letter: &Letter) -> Disposal {
+        if self.takes_long(letter) {
+            let fails = self.begun.fetch_add(1, Ordering::SeqCst) == 0;
+            self.gate.acquire().await.unwrap().forget();
+            if fails {
+                return Disposal::Later;
+            }
+        }
+        self.seen.send(letter.body.clone()).unwrap();
+        Disposal::Done
+    }
+
+    fn takes_long(&self, letter: &Letter) -> bool {
+        letter.body.starts_with(b"slow")
+    }
+}
+
+#[tokio::test]
+async fn letters_that_take_long_hold_up_none_and_stay_until_they_are_done() {
+    let host = Host::start_with(|settings| MailboxSettings { small: settings.large, ..settings }).await;
+    let (key, url, session) = host.owner().await;
+    let client = host.client();
+    for body in ["slow 1", "slow 2", "quick"] {
+        client.post(&url, Bytes::from(body)).await.unwrap();
+    }
+    let (seen, mut received) = mpsc::unbounded_channel();
+    let handler = Arc::new(Slow { gate: tokio::sync::Semaphore::new(0), begun: AtomicUsize::new(0), seen });
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(receive_loop(Arc::new(host.inbox(&key)), handler.clone(), shutdown.clone()));
+    assert_eq!(received.recv().await.unwrap(), b"quick", "it does not wait for those before it");
+    client.post(&url, Bytes::from("later")).await.unwrap();
+    assert_eq!(received.recv().await.unwrap(), b"later");
+    let left = || async { client.messages(&url, &session, None, Duration::ZERO).await.unwrap() };
+    while left().await.len() > 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bodies(&left().await), [b"slow 1".as_slice(), b"slow 2"], "a crash now would lose neither");
+    assert_eq!(handler.begun.load(Ordering::SeqCst), 2, "each is dealt with once at a time");
+    // One of the two fails and is shown again; in the end both are done and gone.
+    handler.gate.add_permits(3);
+    let mut done = [received.recv().await.unwrap(), received.recv().await.unwrap()];
+    done.sort();
+    assert_eq!(done, [b"slow 1".to_vec(), b"slow 2".to_vec()]);
+    while !left().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
 fn item(to: &MailboxUrl, body: &str) -> OutboxItem {
     OutboxItem {
         to: to.to_string(),
@@ -526,6 +585,53 @@ async fn sender_keeps_what_it_cannot_deliver_and_backs_off() {
     assert_eq!(bodies(&letters), [b"early".as_slice()]);
     shutdown.cancel();
     task.await.unwrap();
+}
+
+#[tokio::test]
+async fn sender_reaches_others_while_one_host_answers_nothing() {
+    let host = Host::start().await;
+    let (_, url, session) = host.owner().await;
+    // It takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_host = silent.local_addr().unwrap().to_string();
+    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
+    let letters = (0..60).map(|number| {
+        let slow = MailboxUrl::new(&silent_host, MailboxId::of(Native.generate_signing_key().public())).unwrap();
+        item(&slow, &format!("slow {number}"))
+    });
+    enqueue(&store, letters).await;
+    enqueue(&store, [OutboxItem { not_before: 1, ..item(&url, "quick") }]).await;
+    let options = SenderOptions { parallel: 4, per_host: 2, ..SenderOptions::default() };
+    let task = tokio::spawn(sender(&host, &store, &objects, options).run(CancellationToken::new()));
+    let arrived = host.client().messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(bodies(&arrived), [b"quick".as_slice()]);
+    task.abort();
+}
+
+#[tokio::test]
+async fn host_that_is_no_relay_takes_messages_for_itself_only() {
+    let host = Host::start().await;
+    let key = Native.generate_signing_key();
+    let own = host.mailboxes.create_own(key.public(), &PartyName::own("authority.example")).await.unwrap();
+    let (_, other, _) = host.owner().await;
+    let router = posting_router(host.mailboxes.clone(), own);
+    let ask = |method: &str, path: String| {
+        let (router, request) = (router.clone(), Request::builder().method(method).uri(path));
+        let mut request = request.body(axum::body::Body::from("x")).unwrap();
+        request.extensions_mut().insert(Peer { address: None, party: None, user: None });
+        async move { tower::ServiceExt::oneshot(router, request).await.unwrap().status().as_u16() }
+    };
+    assert_eq!(ask("POST", format!("/mailbox/{own}/messages")).await, 202);
+    assert_eq!(ask("POST", format!("/mailbox/{}/messages", other.id())).await, 404);
+    for (method, path) in [
+        ("PUT", format!("/mailbox/{own}")),
+        ("POST", format!("/mailbox/{own}/session")),
+        ("PUT", format!("/mailbox/{own}/blobs/{}", Address::of(b"x"))),
+        ("GET", format!("/mailbox/{own}/blobs")),
+    ] {
+        assert_eq!(ask(method, path.clone()).await, 404, "{method} {path}");
+    }
+    assert_eq!(ask("GET", format!("/mailbox/{own}/messages")).await, 405);
 }
 
 #[tokio::test]

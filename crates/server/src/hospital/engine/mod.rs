@@ -11,9 +11,11 @@ mod front_desk;
 mod keys;
 mod source;
 mod staff;
+mod turns;
 
 pub use keys::{Attested, CodeWish, KeyView};
 pub use staff::{Queue, QueueEntry};
+pub use turns::Turns;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -59,6 +61,8 @@ pub struct Engine {
     pub review_seconds: u64,
     /// When each session was last sent again.
     pub resends: Resends,
+    /// What each patient asks of the front desk.
+    pub turns: Turns,
 }
 
 /// Keeps a request that comes again and again from sending the whole record each time.
@@ -292,5 +296,10 @@ fn peek<M: waybill_protocol::signed::Message + Clone>(bytes: &SignedBytes<M>) ->
 impl ParcelHandler for Engine {
     async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError> {
         self.handle(bytes).await
+    }
+
+    /// A login may ask for a walk through a whole record.
+    fn takes_long(&self, bytes: &[u8]) -> bool {
+        Parcel::peek_kind(bytes) == Some(Kind::Login)
     }
 }

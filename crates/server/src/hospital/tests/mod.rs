@@ -26,7 +26,7 @@ use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_store::{Batch, Expect, Key, MemoryObjects, MemoryStore, Op, Space, Store};
 
 use super::audit::{self, AuditRow, Which};
-use super::engine::{Engine, Resends, destination_row, source_row};
+use super::engine::{Engine, Resends, Turns, destination_row, source_row};
 use super::identities::Identities;
 use super::onetime::OneTimeKeys;
 use super::staff::Member;
@@ -107,6 +107,7 @@ impl House {
             largest_stream_bytes: 1 << 30,
             review_seconds: common::REVIEW_SECONDS,
             resends: Resends::default(),
+            turns: Turns::default(),
         };
         let local = known.registered.local.clone();
         let house = Self { engine, store, clock, local, _folder: folder };

@@ -14,8 +14,7 @@ async fn mailbox(house: &House, world: &World) -> (Arc<Mailboxes>, LocalInbox) {
     let most = Quota { messages: 9, message_bytes: 9, blobs: 2, blob_bytes: 1000 };
     let settings = MailboxSettings { large: most, ..MailboxSettings::for_hosts(vec![HOST.to_owned()]) };
     let (store, objects) = (Arc::new(MemoryStore::new()), Arc::new(MemoryObjects::default()));
-    let mailboxes =
-        Mailboxes::new(store, objects, Arc::new(Native), house.clock.clone(), settings, Default::default());
+    let mailboxes = Mailboxes::new(store, objects, Arc::new(Native), house.clock.clone(), settings, Default::default());
     let id = mailboxes.create_own(world.b.identity.signing.public(), &PartyName::own(B)).await.unwrap();
     let inbox = LocalInbox::new(mailboxes.clone(), MailboxUrl::new(HOST, id).unwrap());
     (mailboxes, inbox)
