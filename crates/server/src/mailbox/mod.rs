@@ -7,6 +7,7 @@
 //! The same service runs at a relay and, for its own mailbox alone, at the authority; the same [`inbox::Inbox`] reads from either.
 
 pub mod client;
+mod holding;
 pub mod inbox;
 pub mod journal;
 mod reading;

@@ -23,9 +23,8 @@ use super::rows::{
 use super::sessions::{SessionRefusal, Sessions};
 use super::waiting::Waiting;
 use super::wire::{
-    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_LETTERS, MAX_LETTERS_BYTES,
-    MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS, MailboxId, Quota, Session, SessionRequest, TIME_WINDOW_SECONDS,
-    create_payload, session_payload,
+    CreateRequest, Letter, MAX_BLOB_BYTES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS,
+    MailboxId, Quota, Session, SessionRequest, TIME_WINDOW_SECONDS, create_payload, session_payload,
 };
 use crate::clock::Clock;
 use crate::limits::{Rate, RateLimiter};
@@ -487,33 +486,6 @@ impl Mailboxes {
         Ok(self.objects.get(address).await?)
     }
 
-    /// The blobs of the mailbox in the order of their addresses, after one: what a transfer does not fetch is found by this alone.
-    pub async fn blobs(&self, id: &MailboxId, after: Option<&Address>) -> Result<Vec<BlobEntry>, MailboxError> {
-        self.load_mailbox(id).await?;
-        let after = after.map(|address| blob_key(id, address));
-        let page = self.store.scan(Space::Blob, &mailbox_key(id), after.as_ref(), MAX_BLOB_ENTRIES).await?;
-        let entry = |(key, found): (Key, Versioned)| {
-            let address = *address_of(id, &key).ok_or(MailboxError::Damaged)?.as_bytes();
-            let row: BlobRow =
-                from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
-            let BlobRow { size_bytes, put_at, from } = row;
-            Ok(BlobEntry { address: address.into(), size_bytes, put_at, from })
-        };
-        page.into_iter().map(entry).collect()
-    }
-
-    /// What the mailbox holds and may hold.
-    pub async fn fill(&self, id: &MailboxId) -> Result<Fill, MailboxError> {
-        let (row, _) = self.load_mailbox(id).await?;
-        let held = Quota {
-            messages: row.messages,
-            message_bytes: row.message_bytes,
-            blobs: row.blobs,
-            blob_bytes: row.blob_bytes,
-        };
-        Ok(Fill { held, most: self.quota(&row) })
-    }
-
     /// Removes a blob from the mailbox.
     pub async fn delete_blob(&self, id: &MailboxId, address: &Address) -> Result<(), MailboxError> {
         let _object = self.lock_object(address).await;
@@ -564,7 +536,7 @@ impl Mailboxes {
         Ok(())
     }
 
-    fn quota(&self, row: &MailboxRow) -> Quota {
+    pub(super) fn quota(&self, row: &MailboxRow) -> Quota {
         match row.class {
             Class::Small => self.settings.small,
             Class::Large => self.settings.large,

@@ -1,3 +1,5 @@
+mod sending;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::keys::SigningKey;
 use waybill_crypto::native::Native;
-use waybill_store::{Address, Batch, Key, MemoryObjects, MemoryStore, Objects, Op, OutboxItem, Space, Store};
+use waybill_store::{Address, Key, MemoryObjects, MemoryStore, Objects, Space, Store};
 
 use super::client::MailboxClientError;
 use super::wire::{CreateRequest, MAX_BLOB_BYTES, MAX_MESSAGE_BYTES, Session, create_payload};
@@ -22,7 +24,6 @@ use crate::net::peer::{PartyName, Peer};
 use crate::net::server::{Drain, Server, ServerOptions};
 use crate::net::testing::TestAuthority;
 use crate::net::tls::ClientAuth;
-use crate::outbox::{FullMailboxes, Sender, SenderOptions};
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const QUOTA: Quota = Quota { messages: 3, message_bytes: 6 << 20, blobs: 2, blob_bytes: 2 << 20 };
@@ -509,105 +510,6 @@ async fn letters_that_take_long_hold_up_none_and_stay_until_they_are_done() {
     task.await.unwrap();
 }
 
-fn item(to: &MailboxUrl, body: &str) -> OutboxItem {
-    OutboxItem {
-        to: to.to_string(),
-        body: body.as_bytes().to_vec(),
-        reply_key: b"reply".to_vec(),
-        not_before: 0,
-        deadline: NOW_MS * 2,
-        kind: "test".to_owned(),
-        blob: None,
-        settle_on_delivery: true,
-    }
-}
-
-fn sender(host: &Host, store: &Arc<MemoryStore>, objects: &Arc<MemoryObjects>, options: SenderOptions) -> Arc<Sender> {
-    Arc::new(Sender {
-        store: store.clone(),
-        objects: objects.clone(),
-        client: host.party("hospital-a.example", 9),
-        backend: Arc::new(Native),
-        clock: host.clock.clone(),
-        options,
-        full: FullMailboxes::default(),
-    })
-}
-
-async fn enqueue(store: &MemoryStore, items: impl IntoIterator<Item = OutboxItem>) {
-    let ops = items.into_iter().map(Op::Enqueue).collect();
-    store.commit(Batch { name: "test", ops }).await.unwrap();
-}
-
-#[tokio::test]
-async fn sender_posts_messages_and_blobs_enqueued_before_and_after_it_starts() {
-    let host = Host::start_with(|settings| MailboxSettings { small: settings.large, ..settings }).await;
-    let (_, url, session) = host.owner().await;
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    let address = objects.put(Bytes::from("chunk")).await.unwrap();
-    enqueue(&store, (0..20).map(|n| item(&url, &format!("message {n}")))).await;
-    let shutdown = CancellationToken::new();
-    let options = SenderOptions { parallel: 3, ..SenderOptions::default() };
-    let task = tokio::spawn(sender(&host, &store, &objects, options).run(shutdown.clone()));
-    enqueue(&store, [OutboxItem { body: Vec::new(), blob: Some(address), ..item(&url, "") }]).await;
-    while store.outbox_count().await.unwrap() > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(host.client().messages(&url, &session, None, Duration::ZERO).await.unwrap().len(), 20);
-    assert_eq!(host.client().blob(&url, &session, &address).await.unwrap(), "chunk");
-    shutdown.cancel();
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn sender_keeps_what_it_cannot_deliver_and_backs_off() {
-    let host = Host::start().await;
-    let key = Native.generate_signing_key();
-    let url = host.url(&key);
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    enqueue(&store, [item(&url, "early"), OutboxItem { to: "nonsense".to_owned(), ..item(&url, "never") }]).await;
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(sender(&host, &store, &objects, SenderOptions::default()).run(shutdown.clone()));
-    // Both are attempted and put off; the clock stands still, so nothing is due again.
-    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(store.outbox_count().await.unwrap(), 2);
-    host.client().create(&url, &key).await.unwrap();
-    host.clock.advance_ms(60_000);
-    // Any change of the outbox makes the sender look again.
-    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
-    while store.outbox_count().await.unwrap() > 2 {
-        tokio::task::yield_now().await;
-    }
-    let session = host.client().open_session(&url, &key).await.unwrap();
-    let letters = host.client().messages(&url, &session, None, Duration::ZERO).await.unwrap();
-    assert_eq!(bodies(&letters), [b"early".as_slice()]);
-    shutdown.cancel();
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn sender_reaches_others_while_one_host_answers_nothing() {
-    let host = Host::start().await;
-    let (_, url, session) = host.owner().await;
-    // It takes connections and never says a word.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let silent_host = silent.local_addr().unwrap().to_string();
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    let letters = (0..60).map(|number| {
-        let slow = MailboxUrl::new(&silent_host, MailboxId::of(Native.generate_signing_key().public())).unwrap();
-        item(&slow, &format!("slow {number}"))
-    });
-    enqueue(&store, letters).await;
-    enqueue(&store, [OutboxItem { not_before: 1, ..item(&url, "quick") }]).await;
-    let options = SenderOptions { parallel: 4, per_host: 2, ..SenderOptions::default() };
-    let task = tokio::spawn(sender(&host, &store, &objects, options).run(CancellationToken::new()));
-    let arrived = host.client().messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    assert_eq!(bodies(&arrived), [b"quick".as_slice()]);
-    task.abort();
-}
-
 #[tokio::test]
 async fn host_that_is_no_relay_takes_messages_for_itself_only() {
     let host = Host::start().await;
@@ -632,60 +534,4 @@ async fn host_that_is_no_relay_takes_messages_for_itself_only() {
         assert_eq!(ask(method, path.clone()).await, 404, "{method} {path}");
     }
     assert_eq!(ask("GET", format!("/mailbox/{own}/messages")).await, 405);
-}
-
-#[tokio::test]
-async fn sender_tells_which_mailbox_is_full_until_it_has_room() {
-    let host = Host::start().await;
-    let (_, url, session) = host.owner().await;
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    let client = host.party("hospital-c.example", 10);
-    for chunk in ["one", "two"] {
-        client.put_blob(&url, &Address::of(chunk.as_bytes()), Bytes::from(chunk)).await.unwrap();
-    }
-    let address = objects.put(Bytes::from("chunk")).await.unwrap();
-    enqueue(&store, [OutboxItem { body: Vec::new(), blob: Some(address), ..item(&url, "") }]).await;
-    let (sender, shutdown) = (sender(&host, &store, &objects, SenderOptions::default()), CancellationToken::new());
-    let full = sender.full.clone();
-    let task = tokio::spawn(sender.run(shutdown.clone()));
-    while !full.holds(&url.to_string()) {
-        tokio::task::yield_now().await;
-    }
-    client.delete_blob(&url, &session, &Address::of(b"one")).await.unwrap();
-    while store.outbox_count().await.unwrap() > 0 {
-        host.clock.advance_ms(60_000);
-        enqueue(&store, [OutboxItem { not_before: NOW_MS * 2, ..item(&url, "later") }]).await;
-        let later = store.outbox_due(NOW_MS * 2, 100).await.unwrap();
-        let ops = later.iter().filter(|due| due.item.blob.is_none()).map(|due| Op::Withdraw { id: due.id }).collect();
-        store.commit(Batch { name: "test", ops }).await.unwrap();
-    }
-    while !full.is_empty() {
-        tokio::task::yield_now().await;
-    }
-    shutdown.cancel();
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn sender_resends_what_is_delivered_but_not_settled() {
-    let host = Host::start().await;
-    let (_, url, session) = host.owner().await;
-    let client = host.client();
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    enqueue(&store, [OutboxItem { settle_on_delivery: false, ..item(&url, "ask") }]).await;
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(sender(&host, &store, &objects, SenderOptions::default()).run(shutdown.clone()));
-    let first = client.messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    client.acknowledge(&url, &session, first[0].seq).await.unwrap();
-    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    host.clock.advance_ms(60_000);
-    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
-    let again = client.messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    assert_eq!(bodies(&again), [b"ask".as_slice()]);
-    store.commit(Batch::new("test").with(Op::Settle { reply_key: b"reply".to_vec() })).await.unwrap();
-    assert_eq!(store.outbox_count().await.unwrap(), 0);
-    shutdown.cancel();
-    task.await.unwrap();
 }
