@@ -12,9 +12,7 @@ use waybill_crypto::backend::Backend;
 use waybill_crypto::digest::sha256;
 use waybill_crypto::keys::VerifyingKey;
 use waybill_protocol::wire::{from_cbor, to_cbor};
-use waybill_store::{
-    Address, Batch, CommitError, Expect, Key, ObjectError, Objects, Op, Space, Store, StoreError, Versioned,
-};
+use waybill_store::{Address, Batch, CommitError, Expect, Key, ObjectError, Objects, Op, Space, Store, StoreError};
 
 use super::rows::{
     BlobRow, Class, MAX_BLOB_ROW_BYTES, MailboxRow, address_of, blob_key, mail_key, mailbox_key, next_seq, owner_key,
