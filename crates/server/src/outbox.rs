@@ -4,8 +4,8 @@
 //! between sending and noting sends again, which mailboxes and receivers bear. Nothing spins: the task sleeps until the next item is due
 //! or the outbox changes.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
 use waybill_protocol::ids::HospitalId;
 use waybill_protocol::migration::Recipient;
-use waybill_store::{Area, DueItem, Objects, OutboxId, Store};
+use waybill_store::{Area, DueItem, Objects, OutboxId, OutboxItem, Store};
 
 use crate::clock::Clock;
 use crate::mailbox::{MailboxClient, MailboxUrl};
@@ -44,12 +44,19 @@ fn named(to: &str) -> Option<Recipient> {
     }
     HospitalId::parse(to.strip_prefix(HOSPITAL)?).ok().map(Recipient::Hospital)
 }
+/// Most items looked at in one turn.
+const MOST_DUE: usize = 256;
+
+/// The items that are being sent, and to which host.
+type UnderWay = BTreeMap<OutboxId, String>;
 
 /// How the sender behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderOptions {
     /// Most exchanges at once.
     pub parallel: usize,
+    /// Most exchanges with one host at once, so that one that is slow leaves room for the others.
+    pub per_host: usize,
     /// Pause after the first failed attempt; doubles with each. Units: milliseconds.
     pub first_retry_ms: u64,
     /// Longest pause after failures. Units: milliseconds.
@@ -63,12 +70,46 @@ pub struct SenderOptions {
 impl Default for SenderOptions {
     fn default() -> Self {
         Self {
-            parallel: 16,
+            parallel: 32,
+            per_host: 8,
             first_retry_ms: 500,
             longest_retry_ms: 60_000,
             resend_ms: 30_000,
             longest_resend_ms: 3_600_000,
         }
+    }
+}
+
+/// Which mailboxes had no room when something was last sent there, so that people learn what a transfer waits for. Not durable.
+#[derive(Debug, Clone, Default)]
+pub struct FullMailboxes(Arc<Mutex<BTreeSet<(String, bool)>>>);
+
+impl FullMailboxes {
+    /// Most that are remembered; one more is only told in the log.
+    const MOST: usize = 1024;
+
+    /// Whether a mailbox had no room for chunks or messages.
+    #[must_use]
+    pub fn holds(&self, to: &str) -> bool {
+        let full = self.0.lock().expect("nobody panics while holding the full mailboxes");
+        [false, true].into_iter().any(|is_blob| full.contains(&(to.to_owned(), is_blob)))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().expect("nobody panics while holding the full mailboxes").is_empty()
+    }
+
+    /// Notes how an attempt ended; true when the mailbox was not known to be full before.
+    fn note(&self, item: &OutboxItem, is_full: bool) -> bool {
+        let mut full = self.0.lock().expect("nobody panics while holding the full mailboxes");
+        let entry = (item.to.clone(), item.blob.is_some());
+        if is_full && full.len() < Self::MOST {
+            return full.insert(entry);
+        }
+        full.remove(&entry);
+        false
     }
 }
 
@@ -88,13 +129,15 @@ pub struct Sender {
     pub clock: Arc<dyn Clock>,
     /// Behaviour.
     pub options: SenderOptions,
+    /// What it learns of full mailboxes.
+    pub full: FullMailboxes,
 }
 
 impl Sender {
     /// Sends until `shutdown`; exchanges under way are finished first.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut changed = self.store.changed(Area::Outbox);
-        let mut under_way: BTreeSet<OutboxId> = BTreeSet::new();
+        let mut under_way = UnderWay::new();
         let mut tasks: JoinSet<OutboxId> = JoinSet::new();
         while !shutdown.is_cancelled() {
             changed.mark_unchanged();
@@ -115,7 +158,7 @@ impl Sender {
     fn finished(
         &self,
         done: Result<OutboxId, tokio::task::JoinError>,
-        under_way: &mut BTreeSet<OutboxId>,
+        under_way: &mut UnderWay,
         tasks: &JoinSet<OutboxId>,
     ) {
         match done {
@@ -132,21 +175,23 @@ impl Sender {
         }
     }
 
-    /// Starts an exchange for each due item that none is under way for; false when the store does not answer.
-    async fn start_due(self: &Arc<Self>, under_way: &mut BTreeSet<OutboxId>, tasks: &mut JoinSet<OutboxId>) -> bool {
+    /// Starts exchanges for due items that none is under way for, the hosts in turn; false when the store does not answer.
+    async fn start_due(self: &Arc<Self>, under_way: &mut UnderWay, tasks: &mut JoinSet<OutboxId>) -> bool {
         let room = self.options.parallel.saturating_sub(under_way.len());
         if room == 0 {
             return true;
         }
-        let due = match self.store.outbox_due(self.clock.now_ms(), room + under_way.len()).await {
+        let per_host = self.options.per_host;
+        // Those under way are still due, so twice as many as may run show the next ones.
+        let due = match self.store.outbox_due_by_host(self.clock.now_ms(), 2 * per_host, MOST_DUE).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the outbox cannot be read");
                 return false;
             }
         };
-        for item in due.into_iter().filter(|item| !under_way.contains(&item.id)).take(room).collect::<Vec<_>>() {
-            under_way.insert(item.id);
+        for item in in_turn(due, under_way, per_host).into_iter().take(room) {
+            under_way.insert(item.id, item.item.host().to_owned());
             let sender = self.clone();
             tasks.spawn(async move {
                 let id = item.id;
@@ -158,7 +203,7 @@ impl Sender {
     }
 
     /// How long nothing is due, apart from what is under way.
-    async fn until_next(&self, under_way: &BTreeSet<OutboxId>) -> Duration {
+    async fn until_next(&self, under_way: &UnderWay) -> Duration {
         let now = self.clock.now_ms();
         match self.store.outbox_wake(now).await {
             Ok(Some(at)) if at > now => LONGEST_SLEEP.min(Duration::from_millis(at - now)),
@@ -172,8 +217,14 @@ impl Sender {
 
     async fn attempt(&self, due: DueItem) {
         let delivered = match self.send(&due).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.full.note(&due.item, false);
+                true
+            }
             Err(error) => {
+                if self.full.note(&due.item, error.is_full()) {
+                    tracing::warn!(kind = due.item.kind, "a recipient's mailbox is full; what is for it waits");
+                }
                 // Kinds and causes only: addresses of mailboxes stay out of logs.
                 tracing::debug!(kind = due.item.kind, attempts = due.attempts, %error, "delivery failed; it will be tried again");
                 false
@@ -220,6 +271,31 @@ impl Sender {
         self.backend.random(&mut random);
         full / 2 + u64::from_be_bytes(random) % (full / 2 + 1)
     }
+}
+
+impl SendError {
+    /// Whether the mailbox had no room (507).
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Mailbox(error) if error.status() == Some(507))
+    }
+}
+
+/// What is to be started next: each item by how many exchanges its host has before it, so that the hosts take turns.
+fn in_turn(due: Vec<DueItem>, under_way: &UnderWay, per_host: usize) -> Vec<DueItem> {
+    let mut before: BTreeMap<String, usize> = BTreeMap::new();
+    for host in under_way.values() {
+        *before.entry(host.clone()).or_default() += 1;
+    }
+    let mut turns: Vec<(usize, DueItem)> = Vec::new();
+    for item in due.into_iter().filter(|item| !under_way.contains_key(&item.id)) {
+        let before = before.entry(item.item.host().to_owned()).or_default();
+        if *before < per_host {
+            turns.push((*before, item));
+            *before += 1;
+        }
+    }
+    turns.sort_by_key(|(before, _)| *before);
+    turns.into_iter().map(|(_, item)| item).collect()
 }
 
 #[derive(Debug, thiserror::Error)]

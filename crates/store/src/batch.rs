@@ -162,6 +162,16 @@ pub struct OutboxItem {
     pub settle_on_delivery: bool,
 }
 
+impl OutboxItem {
+    /// The receiver up to the first slash after `https://`: whoever shares it shares a server, and its slowness.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        const SCHEME: usize = "https://".len();
+        let end = self.to.get(SCHEME..).and_then(|rest| rest.find('/'));
+        end.and_then(|end| self.to.get(..=SCHEME + end)).unwrap_or(&self.to)
+    }
+}
+
 /// An outbox item with its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueItem {

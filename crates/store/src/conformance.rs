@@ -28,6 +28,7 @@ pub async fn store<S: Store>(fresh: impl AsyncFn() -> S) {
     outbox::delivery_settles_only_where_it_says_so(&fresh().await).await;
     outbox::deadlines_end_attempts(&fresh().await).await;
     outbox::the_longest_due_comes_first(&fresh().await).await;
+    outbox::no_host_hides_another(&fresh().await).await;
     outbox::timers_fire_until_cleared(&fresh().await).await;
     outbox::leaves_have_no_gaps(&fresh().await).await;
     outbox::changes_are_signalled(&fresh().await).await;

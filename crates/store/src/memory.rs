@@ -239,7 +239,7 @@ impl State {
     fn outbox(&self, limit: usize, wanted: impl Fn(&Queued) -> bool) -> Vec<DueItem> {
         let mut found: Vec<_> = self.outbox.values().filter(|queued| wanted(queued)).collect();
         found.sort_by_key(|queued| (queued.next_at, queued.sequence));
-        found.into_iter().take(limit.min(MAX_PAGE)).map(|queued| queued.due.clone()).collect()
+        found.into_iter().take(limit).map(|queued| queued.due.clone()).collect()
     }
 }
 
@@ -298,11 +298,23 @@ impl Store for MemoryStore {
     }
 
     async fn outbox_due(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError> {
-        Ok(self.state().outbox(limit, |queued| queued.next_at <= now && queued.due.item.deadline > now))
+        Ok(self.state().outbox(limit.min(MAX_PAGE), |queued| queued.next_at <= now && queued.due.item.deadline > now))
+    }
+
+    async fn outbox_due_by_host(&self, now: u64, per_host: usize, limit: usize) -> Result<Vec<DueItem>, StoreError> {
+        let mut due = self.state().outbox(usize::MAX, |queued| queued.next_at <= now && queued.due.item.deadline > now);
+        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+        due.retain(|due| {
+            let taken = taken.entry(due.item.host().to_owned()).or_default();
+            *taken += 1;
+            *taken <= per_host
+        });
+        due.truncate(limit.min(MAX_PAGE));
+        Ok(due)
     }
 
     async fn outbox_expired(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError> {
-        Ok(self.state().outbox(limit, |queued| queued.due.item.deadline <= now))
+        Ok(self.state().outbox(limit.min(MAX_PAGE), |queued| queued.due.item.deadline <= now))
     }
 
     async fn outbox_wake(&self, now: u64) -> Result<Option<u64>, StoreError> {

@@ -53,6 +53,10 @@ pub trait Store: Send + Sync {
     /// Outbox items whose time has come and whose deadline has not, those due longest first. Units: Unix milliseconds.
     async fn outbox_due(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError>;
 
+    /// As `outbox_due`, but at most `per_host` of one host (see [`OutboxItem::host`]), so that what waits for a slow one hides nobody
+    /// else's.
+    async fn outbox_due_by_host(&self, now: u64, per_host: usize, limit: usize) -> Result<Vec<DueItem>, StoreError>;
+
     /// Outbox items whose deadline has passed; they stay until withdrawn or settled.
     async fn outbox_expired(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError>;
 

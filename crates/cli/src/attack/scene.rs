@@ -26,7 +26,7 @@ use waybill_server::files;
 use waybill_server::mailbox::wire::Session;
 use waybill_server::mailbox::{Letter, MailboxClient, MailboxId, MailboxUrl};
 use waybill_server::net::client::{Answer, ClientError, ClientOptions, Exchange, HttpClient};
-use waybill_server::net::tls::{ClientTls, TlsFiles};
+use waybill_server::net::tls::{ClientTls, IdentityFiles, TlsFiles};
 
 use super::outcome::Seen;
 use crate::courier::now;
@@ -192,6 +192,18 @@ impl Scene {
     #[must_use]
     pub fn ctx(&self) -> Ctx<'_> {
         Ctx { now: now(), backend: &Native }
+    }
+
+    /// Speaks to mailbox hosts with the TLS certificate of a hospital.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn client_of(&self, hospital: &str) -> Result<MailboxClient, Failure> {
+        let keys = self.folder(hospital).join("keys");
+        let identity = IdentityFiles { certificate: keys.join("tls.pem"), key: keys.join("tls.key") };
+        let tls = ClientTls::load(TlsFiles { root: self.network.root(), identity: Some(identity), crl: None });
+        let http = HttpClient::new(tls.or_fail("a hospital's certificate cannot be used")?, ClientOptions::default());
+        Ok(MailboxClient::new(http, Arc::new(Native), Arc::new(SystemClock)))
     }
 
     /// The folder of `authority`, `witness`, `relay`, `hospital-a` or `hospital-b`.

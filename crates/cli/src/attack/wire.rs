@@ -11,7 +11,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use waybill_crypto::backend::Backend as _;
+use waybill_crypto::native::Native;
 use waybill_protocol::wire::{Kind, MAX_PARCEL_BYTES, Parcel};
+use waybill_server::mailbox::MailboxId;
 use waybill_server::net::client::ClientError;
 use waybill_server::net::tls::{ClientTls, TlsFiles};
 use waybill_server::net::unix;
@@ -91,6 +94,18 @@ pub const TABLE: &[Attack] = &[
             Try::new("a patient", A, "patient-unknown"),
         ],
         run: |scene| paths(scene).boxed_local(),
+    },
+    Attack {
+        name: "blobs-of-strangers",
+        what: "junk beside the messages, to fill the room that records need, and the authority used as a relay",
+        attacker: "anybody who reaches a port",
+        stopped_by: "blobs are taken from parties with a certificate only; the authority takes messages for itself and nothing else (4)",
+        tries: &[
+            Try::new("a blob into B's mailbox", RELAY, "certificate-needed"),
+            Try::new("a blob into the authority's mailbox", AUTHORITY, "not-found"),
+            Try::new("a mailbox at the authority", AUTHORITY, "not-found"),
+        ],
+        run: |scene| strangers(scene).boxed_local(),
     },
     Attack {
         name: "downgraded-tls",
@@ -280,6 +295,21 @@ async fn hostile(scene: &mut Scene) -> Result<Finding, Failure> {
     }
     let twin = !scene.admit().await?.lines.is_empty();
     Ok(Finding::new(seen, None, twin, "an honest record is loaded right after it"))
+}
+
+async fn strangers(scene: &mut Scene) -> Result<Finding, Failure> {
+    let patient = Patient::register(scene).await?;
+    let (b, authority) = (scene.address("hospital-b")?, scene.address(AUTHORITY)?);
+    let (junk, stranger) = (vec![7], Native.generate_signing_key());
+    let blob = waybill_store::Address::of(&junk);
+    let mailbox = format!("{}/mailbox/{}", scene.network.authority_url(), MailboxId::of(stranger.public()));
+    let seen = vec![
+        send(scene, RELAY, Method::PUT, format!("{b}/blobs/{blob}"), junk.clone()).await?,
+        send(scene, AUTHORITY, Method::PUT, format!("{authority}/blobs/{blob}"), junk.clone()).await?,
+        send(scene, AUTHORITY, Method::PUT, mailbox, junk).await?,
+    ];
+    let (_, twin) = patient.migrate(scene).await?;
+    Ok(Finding::new(seen, None, twin, "an honest migration right after it is filed"))
 }
 
 async fn paths(scene: &mut Scene) -> Result<Finding, Failure> {

@@ -179,7 +179,7 @@ async fn a_hospital_restored_in_mid_case_ends_the_old_session_and_files_the_next
         let found = checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
         found["verdict"].as_str().unwrap().to_owned()
     };
-    for name in ["keys", "signing certificate", "clock", "authority", "relay", "records", "one-time keys"] {
+    for name in ["keys", "signing certificate", "clock", "authority", "relay", "mailbox", "records", "one-time keys"] {
         assert_eq!(verdict(name), "good", "{name}: {checks}");
     }
     network.stop();

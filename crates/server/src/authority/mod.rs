@@ -30,12 +30,12 @@ use waybill_protocol::trust::Ctx;
 use crate::clock::Clock;
 use crate::config::{Anchored, ConfigFile, LogConfig, MailboxConfig, ServerConfig};
 use crate::costs;
-use crate::mailbox::{self, LocalInbox, MailboxClient, MailboxId, MailboxUrl, Mailboxes, receive_loop};
+use crate::mailbox::{self, LocalInbox, MailboxClient, MailboxId, MailboxUrl, Mailboxes, Quota, receive_loop};
 use crate::net::client::{ClientOptions, HttpClient};
 use crate::net::peer::PartyName;
 use crate::net::server::Drain;
 use crate::net::tls::{ClientAuth, ClientTls};
-use crate::outbox::{Sender, SenderOptions};
+use crate::outbox::{FullMailboxes, Sender, SenderOptions};
 use crate::party::{Letters, Party, deadlines, read_trust, sweep};
 use crate::shell::{Shell, StartError};
 use crate::witness::{Cosigner, WitnessClient};
@@ -48,6 +48,8 @@ use registry::Registry;
 use renewal::Renewals;
 use sequencer::Sequencer;
 
+/// What the authority's own mailbox holds unless the configuration says otherwise: it is emptied at once, and holds no blobs.
+const OWN_QUOTA: Quota = Quota { messages: 20_000, message_bytes: 1 << 30, blobs: 0, blob_bytes: 0 };
 /// How often revocation list and certificates on disk are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -205,7 +207,7 @@ impl AuthorityServer {
         let files = operator.files.clone();
         let public = http::public(engine.clone(), files.crl(), crate::mailbox::Inbox::url(&inbox).to_string())
             .merge(renewal::public(Renewals::new(engine.clone())))
-            .merge(mailbox::router(mailboxes));
+            .merge(mailbox::posting_router(mailboxes, crate::mailbox::Inbox::url(&inbox).id()));
         let admin = operator::router(operator)
             .merge(costs::router(meter, vec![counters]))
             .merge(costs::parcels(client.journal()));
@@ -217,6 +219,7 @@ impl AuthorityServer {
             backend: engine.party.backend.clone(),
             clock: engine.party.clock.clone(),
             options: SenderOptions::default(),
+            full: FullMailboxes::default(),
         });
         tasks.spawn(sender.run(shutdown.clone()));
         tasks.spawn(sequencer.run(shutdown.clone()));
@@ -253,7 +256,8 @@ async fn own_mailbox(
     shutdown: &CancellationToken,
 ) -> Result<(Arc<Mailboxes>, LocalInbox), StartError> {
     let key = crate::files::read_signing_key(&folder.join("online/mailbox.key"))?;
-    let settings = config.mailboxes.settings(shell.hosts.clone());
+    let mut settings = config.mailboxes.settings(shell.hosts.clone());
+    settings.large = config.mailboxes.large.unwrap_or(OWN_QUOTA);
     let mailboxes =
         Mailboxes::new(shell.store.clone(), shell.objects.clone(), backend, clock, settings, shutdown.clone());
     let own = PartyName::own(&config.authority.name);

@@ -16,6 +16,7 @@ pub mod onetime;
 pub mod preflight;
 pub mod renewal;
 pub mod staff;
+pub mod strays;
 pub mod work;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -46,7 +47,7 @@ use crate::mailbox::{Inbox, MailboxClient, MailboxUrl, RemoteInbox, receive_loop
 use crate::net::client::{ClientOptions, HttpClient};
 use crate::net::tls::{ClientTls, IdentityFiles, TlsFiles};
 use crate::net::unix::AdminSocket;
-use crate::outbox::{Sender, SenderOptions};
+use crate::outbox::{FullMailboxes, Sender, SenderOptions};
 use crate::party::{Letters, Party, deadlines, read_crl, read_trust, sweep};
 use crate::shelf::Shelf;
 use crate::shell::{StartError, health};
@@ -282,6 +283,7 @@ impl HospitalServer {
             book: Arc::new(Names::new(table.relays.clone())),
             largest_stream_bytes: table.largest_record_bytes,
             resends: engine::Resends::default(),
+            turns: engine::Turns::default(),
         };
         let renewal = Arc::new(Renewal {
             engine: engine.clone(),
@@ -321,7 +323,7 @@ impl HospitalServer {
             meter,
             shutdown,
         } = self;
-        let (tasks, stages) = (TaskTracker::new(), Stages::default());
+        let (tasks, stages, full) = (TaskTracker::new(), Stages::default(), FullMailboxes::default());
         let mailbox = inbox.url().to_string();
         let own = costs::router(meter, vec![client.http().counters()])
             .merge(costs::parcels(client.journal()))
@@ -336,6 +338,7 @@ impl HospitalServer {
             staff,
             copier: Some(copier),
             looks: admin::Looks::default(),
+            full: full.clone(),
         })
         .merge(own);
         let sender = Arc::new(Sender {
@@ -346,6 +349,7 @@ impl HospitalServer {
             backend: engine.party.backend.clone(),
             clock: engine.party.clock.clone(),
             options: SenderOptions::default(),
+            full,
         });
         let worker = Arc::new(Worker { engine: engine.clone(), inbox: inbox.clone(), stages });
         tasks.spawn(sender.run(shutdown.clone()));
@@ -355,6 +359,7 @@ impl HospitalServer {
         tasks.spawn(renewal::run(renewal, shutdown.clone()));
         tasks.spawn(renew_crl(engine.clone(), directory, shutdown.clone()));
         tasks.spawn(keep_house(engine.clone(), shutdown.clone()));
+        tasks.spawn(strays::run(engine.clone(), inbox.clone(), shutdown.clone()));
         tasks.spawn(receive_loop(inbox, Arc::new(Letters(engine.clone())), shutdown.clone()));
         tasks.close();
         let (_, ()) = tokio::join!(socket.serve(admin, shutdown), tasks.wait());

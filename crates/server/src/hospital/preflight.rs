@@ -14,9 +14,9 @@ use waybill_store::{DataFolder, Key, OpenError, Space, SqliteOptions, SqliteStor
 
 use super::staff::{LocalUsers, Staff};
 use super::{HospitalConfig, MAX_PAGE_BYTES};
-use crate::clock::Clock;
+use crate::clock::{Clock, ManualClock};
 use crate::files;
-use crate::mailbox::MailboxUrl;
+use crate::mailbox::{Fill, MailboxClient, MailboxUrl};
 use crate::net::client::{Answer, ClientError, ClientOptions, Exchange, HttpClient};
 use crate::net::tls::{ClientTls, IdentityFiles, TlsFiles};
 use crate::net::unix;
@@ -28,6 +28,8 @@ const RENEW_DAYS: u64 = 10;
 const SKEW_SECONDS: u64 = 60;
 /// Free disk below which a record of ordinary size may not fit. Units: bytes.
 const LOW_DISK_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// From where on a mailbox is almost full. Units: percent.
+const ALMOST_FULL_PERCENT: u64 = 80;
 const PATIENCE: Exchange = Exchange { timeout: Duration::from_secs(10), max_response: MAX_PAGE_BYTES };
 
 /// How a check came out.
@@ -76,7 +78,7 @@ pub async fn preflight(config: &HospitalConfig, backend: Arc<dyn Backend>, clock
     checks.push(staff(config));
     checks.push(disk(&config.hospital.data));
     checks.push(records(config).await);
-    checks.extend(network(config, backend.as_ref(), clock).await);
+    checks.extend(network(config, backend, clock).await);
     checks
 }
 
@@ -207,7 +209,7 @@ async fn records(config: &HospitalConfig) -> Check {
     }
 }
 
-async fn network(config: &HospitalConfig, backend: &dyn Backend, clock: &dyn Clock) -> Vec<Check> {
+async fn network(config: &HospitalConfig, backend: Arc<dyn Backend>, clock: &dyn Clock) -> Vec<Check> {
     let keys = &config.hospital.keys;
     let tls = TlsFiles {
         root: config.authority.root.clone(),
@@ -230,7 +232,7 @@ async fn network(config: &HospitalConfig, backend: &dyn Backend, clock: &dyn Clo
         Ok(answer) => {
             checks.push(good("authority", format!("{} answers", config.authority.url)));
             checks.push(clock_of(&answer, clock.now_seconds()));
-            checks.push(crl(config, backend, clock.now_seconds(), &answer.body));
+            checks.push(crl(config, backend.as_ref(), clock.now_seconds(), &answer.body));
         }
         Err(error) => {
             let todo = "check authority.url, the network and the authority's own state";
@@ -238,6 +240,7 @@ async fn network(config: &HospitalConfig, backend: &dyn Backend, clock: &dyn Clo
         }
     }
     let relay = config.hospital.mailbox.parse::<MailboxUrl>().map(|url| format!("https://{}/", url.host()));
+    checks.push(mailbox(config, &http, backend.clone(), clock).await);
     checks.push(match relay {
         Err(_) => act("relay", "hospital.mailbox is no mailbox URL", "take the one that `hospital init` wrote"),
         Ok(url) => match get(url.clone()).await {
@@ -248,6 +251,40 @@ async fn network(config: &HospitalConfig, backend: &dyn Backend, clock: &dyn Clo
         },
     });
     checks
+}
+
+/// How full the own mailbox is: a full one takes no record, and only its host and we can tell.
+async fn mailbox(config: &HospitalConfig, http: &HttpClient, backend: Arc<dyn Backend>, clock: &dyn Clock) -> Check {
+    let name = "mailbox";
+    let url = config.hospital.mailbox.parse::<MailboxUrl>();
+    let key = files::read_signing_key(&config.hospital.keys.join("mailbox.key"));
+    let (Ok(url), Ok(key)) = (url, key) else {
+        return act(name, "its address or its key cannot be read", "put hospital.mailbox and the keys right first");
+    };
+    let client = MailboxClient::new(http.clone(), backend, Arc::new(ManualClock::new(clock.now_ms())));
+    let found = async { client.fill(&url, &client.open_session(&url, &key).await?).await };
+    match found.await {
+        Ok(fill) => fullness(&fill),
+        Err(error) if error.status() == Some(404) => good(name, "not made yet; the server makes it when it starts"),
+        Err(error) => act(name, causes(&error), "check hospital.mailbox, the network and the relay's own state"),
+    }
+}
+
+fn fullness(fill: &Fill) -> Check {
+    let (held, most) = (&fill.held, &fill.most);
+    let found = format!(
+        "{} percent full: {} of {} messages, {} of {} chunks",
+        fill.percent(),
+        held.messages,
+        most.messages,
+        held.blobs,
+        most.blobs
+    );
+    match fill.percent() {
+        0..ALMOST_FULL_PERCENT => good("mailbox", found),
+        ALMOST_FULL_PERCENT..100 => soon("mailbox", found, "see that the server runs: it empties the mailbox"),
+        _ => act("mailbox", found, "no record can come in; look in the server's log for what it throws out, and whose"),
+    }
 }
 
 fn crl(config: &HospitalConfig, backend: &dyn Backend, now: u64, pem: &[u8]) -> Check {
@@ -316,6 +353,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Quota;
 
     #[test]
     fn dates_of_answers_are_read() {
@@ -335,6 +373,15 @@ mod tests {
         ] {
             assert_eq!(http_date(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_mailbox_that_fills_is_told_before_it_is_full() {
+        let most = Quota { messages: 100, message_bytes: 1000, blobs: 10, blob_bytes: 1000 };
+        let with =
+            |blobs| fullness(&Fill { held: Quota { messages: 1, message_bytes: 1, blobs, blob_bytes: 1 }, most });
+        assert_eq!([7, 8, 10].map(|blobs| with(blobs).verdict), [Verdict::Good, Verdict::Soon, Verdict::Act]);
+        assert!(with(10).found.contains("10 of 10 chunks"));
     }
 
     fn config(folder: &Path, one_time: &str, more: &str) -> HospitalConfig {

@@ -15,8 +15,9 @@ use waybill_store::Address;
 
 use super::journal::Journal;
 use super::wire::{
-    CreateRequest, Letter, MAX_BLOB_BYTES, MAX_CONTROL_BYTES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES,
-    MAX_WAIT_SECONDS, MailboxUrl, Session, SessionRequest, create_payload, session_payload,
+    BlobEntry, CreateRequest, Fill, Letter, MAX_BLOB_BYTES, MAX_BLOB_ENTRIES, MAX_BLOB_LIST_BYTES, MAX_CONTROL_BYTES,
+    MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS, MailboxUrl, Session, SessionRequest,
+    create_payload, session_payload,
 };
 use crate::clock::Clock;
 use crate::net::client::{Answer, ClientError, Exchange, HttpClient};
@@ -100,7 +101,7 @@ impl MailboxClient {
         Ok(())
     }
 
-    /// Puts a blob; it is durable at the host when this returns.
+    /// Puts a blob, for which this client needs a certificate; it is durable at the host when this returns.
     pub async fn put_blob(&self, url: &MailboxUrl, address: &Address, bytes: Bytes) -> Result<(), MailboxClientError> {
         self.send(Method::PUT, url.join(&format!("/blobs/{address}")), None, bytes, TRANSFER).await?;
         Ok(())
@@ -155,6 +156,28 @@ impl MailboxClient {
             return Err(MailboxClientError::Damaged);
         }
         Ok(answer.body)
+    }
+
+    /// One page of the blobs that wait, after one.
+    pub async fn blobs(
+        &self,
+        url: &MailboxUrl,
+        session: &Session,
+        after: Option<&Address>,
+    ) -> Result<Vec<BlobEntry>, MailboxClientError> {
+        let after = after.map(|address| format!("?after={address}")).unwrap_or_default();
+        let exchange = Exchange { max_response: MAX_BLOB_LIST_BYTES, ..TRANSFER };
+        let target = url.join(&format!("/blobs{after}"));
+        let answer = self.send(Method::GET, target, Some(session), Bytes::new(), exchange).await?;
+        let page: Vec<BlobEntry> =
+            from_cbor("blobs", &answer.body, MAX_BLOB_LIST_BYTES).map_err(|_| MailboxClientError::Answer)?;
+        if page.len() > MAX_BLOB_ENTRIES { Err(MailboxClientError::Answer) } else { Ok(page) }
+    }
+
+    /// How full the mailbox is.
+    pub async fn fill(&self, url: &MailboxUrl, session: &Session) -> Result<Fill, MailboxClientError> {
+        let answer = self.send(Method::GET, url.to_string(), Some(session), Bytes::new(), CONTROL).await?;
+        from_cbor("fill", &answer.body, MAX_CONTROL_BYTES).map_err(|_| MailboxClientError::Answer)
     }
 
     /// Removes a blob; one that is gone already is no error.

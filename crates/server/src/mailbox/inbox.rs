@@ -1,4 +1,4 @@
-//! One's own mailbox, wherever it is kept, and the loop that reads it.
+//! One's own mailbox, wherever it is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 use waybill_crypto::keys::SigningKey;
 use waybill_store::Address;
 
 use super::client::{MailboxClient, MailboxClientError};
 use super::service::{MailboxError, Mailboxes};
-use super::wire::{Letter, MailboxUrl, Session};
+use super::wire::{BlobEntry, Letter, MailboxUrl, Session};
 use crate::clock::Clock;
-
-/// How long one read waits for messages.
-const WAIT: Duration = Duration::from_secs(25);
-/// Backoff after failures and for letters that must be looked at again.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The mailbox cannot be read now.
 #[derive(Debug, Error)]
@@ -49,6 +42,8 @@ pub trait Inbox: Send + Sync {
     async fn blob(&self, address: &Address) -> Result<Bytes, InboxError>;
     /// Removes a blob that is no longer needed.
     async fn delete_blob(&self, address: &Address) -> Result<(), InboxError>;
+    /// One page of the blobs that wait, in the order of their addresses, after one; an empty page is the end.
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError>;
 }
 
 /// A mailbox at a relay: dialled, with a session that renews itself and a mailbox that is made again when the relay lost it.
@@ -150,6 +145,10 @@ impl Inbox for RemoteInbox {
         with_session!(self, session => self.client.delete_blob(&self.url, &session, address))
             .map_err(InboxError::Remote)
     }
+
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError> {
+        with_session!(self, session => self.client.blobs(&self.url, &session, after)).map_err(InboxError::Remote)
+    }
 }
 
 /// A mailbox in the own store: no network, woken by the post itself.
@@ -197,6 +196,10 @@ impl Inbox for LocalInbox {
     async fn delete_blob(&self, address: &Address) -> Result<(), InboxError> {
         gone_is_fine(self.mailboxes.delete_blob(&self.url.id(), address).await)
     }
+
+    async fn blobs(&self, after: Option<&Address>) -> Result<Vec<BlobEntry>, InboxError> {
+        self.mailboxes.blobs(&self.url.id(), after).await.map_err(InboxError::Local)
+    }
 }
 
 /// What became of a letter.
@@ -213,65 +216,9 @@ pub enum Disposal {
 pub trait LetterHandler: Send + Sync {
     /// Deals with one letter; may see the same letter again.
     async fn handle(&self, letter: &Letter) -> Disposal;
-}
 
-/// Reads `inbox` until `shutdown`: long polls, hands each letter to `handler`, removes what is done, backs off when the host is away.
-///
-/// A letter left for later is shown again after a pause; those behind it are dealt with meanwhile.
-pub async fn receive_loop(inbox: Arc<dyn Inbox>, handler: Arc<dyn LetterHandler>, shutdown: CancellationToken) {
-    let mut after = None;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let letters = tokio::select! {
-            () = shutdown.cancelled() => return,
-            letters = inbox.letters(after, WAIT) => letters,
-        };
-        let outcome = match letters {
-            Ok(letters) => deal_with(inbox.as_ref(), handler.as_ref(), letters, &mut after, &shutdown).await,
-            Err(error) => Err(error),
-        };
-        let calm = match outcome {
-            Ok(all_done) => all_done,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the mailbox cannot be read; trying again");
-                false
-            }
-        };
-        if calm {
-            pause = FIRST_PAUSE;
-            continue;
-        }
-        after = None;
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    /// Whether a letter may take long: such letters are dealt with beside the loop, in no order with the others.
+    fn takes_long(&self, _letter: &Letter) -> bool {
+        false
     }
-}
-
-/// Returns whether all letters were done.
-async fn deal_with(
-    inbox: &dyn Inbox,
-    handler: &dyn LetterHandler,
-    letters: Vec<Letter>,
-    after: &mut Option<u64>,
-    shutdown: &CancellationToken,
-) -> Result<bool, InboxError> {
-    let mut all_done = true;
-    for letter in letters {
-        if shutdown.is_cancelled() {
-            return Ok(false);
-        }
-        if handler.handle(&letter).await == Disposal::Later {
-            // The others do not wait for it: handlers bear any order.
-            all_done = false;
-            continue;
-        }
-        inbox.acknowledge(letter.seq).await?;
-        if all_done {
-            *after = Some(letter.seq);
-        }
-    }
-    Ok(all_done)
 }

@@ -7,7 +7,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
 use serde::Deserialize;
 use waybill_protocol::wire::{from_cbor, to_cbor};
@@ -26,14 +26,24 @@ const BLOB: BodyLimit = BodyLimit { max_bytes: MAX_BLOB_BYTES, timeout: Duration
 /// The mailbox routes; a host merges them into its own router.
 pub fn router(mailboxes: Arc<Mailboxes>) -> Router {
     Router::new()
-        .route("/mailbox/{id}", put(create).delete(remove))
+        .route("/mailbox/{id}", put(create).get(fill).delete(remove))
         .route("/mailbox/{id}/session", post(open_session))
         .route("/mailbox/{id}/messages", post(post_message).get(messages))
         .route("/mailbox/{id}/messages/{seq}", delete(acknowledge))
+        .route("/mailbox/{id}/blobs", get(blobs))
         .route("/mailbox/{id}/blobs/{address}", put(put_blob).get(blob).delete(delete_blob))
         // Every handler reads its body itself, within its own limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(mailboxes)
+}
+
+/// The one route of a party that takes messages into its own mailbox and is no relay: no mailbox is made there, nothing but messages
+/// is kept, and its owner reads from its own store.
+pub fn posting_router(mailboxes: Arc<Mailboxes>, own: MailboxId) -> Router {
+    Router::new()
+        .route("/mailbox/{id}/messages", post(post_to_own))
+        .layer(DefaultBodyLimit::disable())
+        .with_state((mailboxes, own))
 }
 
 impl From<MailboxError> for Problem {
@@ -50,6 +60,11 @@ impl From<MailboxError> for Problem {
             MailboxError::Session => {
                 Problem::new(StatusCode::UNAUTHORIZED, "mailbox-session", "a session of this mailbox is needed")
             }
+            MailboxError::Certificate => Problem::new(
+                StatusCode::FORBIDDEN,
+                "certificate-needed",
+                "a blob is taken from a party with a certificate only",
+            ),
             MailboxError::TooMany { retry_after_seconds } => Problem::too_many(*retry_after_seconds),
             MailboxError::Full => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "mailbox-full", "the mailbox or its host is full")
@@ -122,7 +137,7 @@ async fn open_session(
     let body = read_body(body, CONTROL).await?;
     let request = from_cbor("session request", &body, MAX_CONTROL_BYTES)
         .map_err(|_| Problem::malformed("not a mailbox session request"))?;
-    let session = mailboxes.open_session(&id, &request).await?;
+    let session = mailboxes.open_session(&id, &request, peer.origin()).await?;
     Ok(to_cbor(&session).into_response())
 }
 
@@ -147,6 +162,18 @@ async fn post_message(
     let body = read_body(body, MESSAGE).await?;
     mailboxes.post(&id, body).await?;
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn post_to_own(
+    State((mailboxes, own)): State<(Arc<Mailboxes>, MailboxId)>,
+    peer: Extension<Peer>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Answer {
+    if mailbox_id(&id)? != own {
+        return Err(MailboxError::Unknown.into());
+    }
+    post_message(State(mailboxes), peer, Path(id), body).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,12 +218,38 @@ async fn put_blob(
     body: Body,
 ) -> Answer {
     let (id, address) = (mailbox_id(&id)?, blob_address(&address)?);
-    mailboxes.admit_post(&peer)?;
+    // Records come from hospitals. A stranger's blob is of no use to anybody, and nobody would ever take it out.
+    let from = peer.name().ok_or(MailboxError::Certificate)?;
     mailboxes.verify_blob_room(&id, &address, body.size_hint().lower()).await?;
     let _memory = mailboxes.reserve(declared(&body, MAX_BLOB_BYTES)).await;
     let bytes = read_body(body, BLOB).await?;
-    mailboxes.put_blob(&id, &address, bytes).await?;
+    mailboxes.put_blob(&id, &address, bytes, from).await?;
     Ok(StatusCode::CREATED.into_response())
+}
+
+async fn fill(State(mailboxes): State<Arc<Mailboxes>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let id = mailbox_id(&id)?;
+    verify_session(&mailboxes, &id, &headers)?;
+    Ok(to_cbor(&mailboxes.fill(&id).await?).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlobsQuery {
+    /// Only blobs whose address comes after this one.
+    after: Option<String>,
+}
+
+async fn blobs(
+    State(mailboxes): State<Arc<Mailboxes>>,
+    Path(id): Path<String>,
+    Query(query): Query<BlobsQuery>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = mailbox_id(&id)?;
+    verify_session(&mailboxes, &id, &headers)?;
+    let after = query.after.as_deref().map(blob_address).transpose()?;
+    Ok(to_cbor(&mailboxes.blobs(&id, after.as_ref()).await?).into_response())
 }
 
 async fn blob(

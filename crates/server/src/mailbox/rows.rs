@@ -48,7 +48,7 @@ pub(super) struct MailboxRow {
 }
 
 /// A blob in a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub(super) struct BlobRow {
     #[n(0)]
@@ -56,7 +56,13 @@ pub(super) struct BlobRow {
     /// Unix seconds.
     #[n(1)]
     pub(super) put_at: u64,
+    /// The party that put it first; none in rows of an earlier version.
+    #[n(2)]
+    pub(super) from: Option<String>,
 }
+
+/// Largest blob row: two numbers and a DNS name. Units: bytes.
+pub(super) const MAX_BLOB_ROW_BYTES: usize = 512;
 
 /// A sequence number carries the time of its message, so that old ones are found by their keys alone.
 const SEQ_BITS: u32 = 10;

@@ -15,18 +15,18 @@ use waybill_protocol::wire::{from_cbor, to_cbor};
 use waybill_store::{Address, Batch, CommitError, Expect, Key, ObjectError, Objects, Op, Space, Store, StoreError};
 
 use super::rows::{
-    BlobRow, Class, MailboxRow, blob_key, mail_key, mailbox_key, next_seq, owner_key, owner_prefix, reference_key,
-    references_prefix, same_mail_key, seq_of,
+    BlobRow, Class, MAX_BLOB_ROW_BYTES, MailboxRow, address_of, blob_key, mail_key, mailbox_key, next_seq, owner_key,
+    owner_prefix, reference_key, references_prefix, same_mail_key, seq_of,
 };
 use super::sessions::{SessionRefusal, Sessions};
 use super::waiting::Waiting;
 use super::wire::{
     CreateRequest, Letter, MAX_BLOB_BYTES, MAX_LETTERS, MAX_LETTERS_BYTES, MAX_MESSAGE_BYTES, MAX_WAIT_SECONDS,
-    MailboxId, Session, SessionRequest, TIME_WINDOW_SECONDS, create_payload, session_payload,
+    MailboxId, Quota, Session, SessionRequest, TIME_WINDOW_SECONDS, create_payload, session_payload,
 };
 use crate::clock::Clock;
 use crate::limits::{Rate, RateLimiter};
-use crate::net::peer::{PartyName, Peer};
+use crate::net::peer::{Origin, PartyName, Peer};
 
 /// Most addresses whose rates are remembered.
 const MAX_RATED: usize = 65_536;
@@ -34,20 +34,6 @@ const MAX_RATED: usize = 65_536;
 const STRIPES: usize = 64;
 /// Most bytes of bodies held in memory on their way to disk. Units: KiB.
 const BODY_BUDGET_KIB: usize = 256 * 1024;
-
-/// What one mailbox may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quota {
-    /// Most messages.
-    pub messages: u64,
-    /// Most bytes of messages.
-    pub message_bytes: u64,
-    /// Most blobs.
-    pub blobs: u64,
-    /// Most bytes of blobs.
-    pub blob_bytes: u64,
-}
 
 /// How a host keeps mailboxes.
 #[derive(Debug, Clone)]
@@ -104,6 +90,9 @@ pub enum MailboxError {
     /// No token, or one that is not for this mailbox or has expired.
     #[error("a session of this mailbox is needed")]
     Session,
+    /// A blob from somebody without a certificate.
+    #[error("a blob is taken from a party with a certificate only")]
+    Certificate,
     /// Too many requests, readers or sessions.
     #[error("too many requests")]
     TooMany {
@@ -223,11 +212,11 @@ impl Mailboxes {
     }
 
     fn admit(&self, rate: &RateLimiter<IpAddr>, peer: &Peer) -> Result<(), MailboxError> {
-        match (peer.ip(), peer.name()) {
-            (Some(ip), None) => rate
-                .take(&ip, self.clock.now_ms())
+        match peer.origin() {
+            Origin::Network(network) => rate
+                .take(&network, self.clock.now_ms())
                 .map_err(|retry_after_seconds| MailboxError::TooMany { retry_after_seconds }),
-            _ => Ok(()),
+            Origin::Party(_) | Origin::Local => Ok(()),
         }
     }
 
@@ -303,7 +292,12 @@ impl Mailboxes {
     }
 
     /// Opens a session for whoever proves the mailbox' key.
-    pub async fn open_session(&self, id: &MailboxId, request: &SessionRequest) -> Result<Session, MailboxError> {
+    pub async fn open_session(
+        &self,
+        id: &MailboxId,
+        request: &SessionRequest,
+        origin: Origin,
+    ) -> Result<Session, MailboxError> {
         let (row, _) = self.load_mailbox(id).await?;
         self.verify_time(request.time)?;
         let signed = |host: &String| {
@@ -314,7 +308,7 @@ impl Mailboxes {
             return Err(MailboxError::Proof("the signature does not verify for this host"));
         }
         let now = self.clock.now_seconds();
-        match self.sessions.open(self.backend.as_ref(), *id, *request.nonce, now) {
+        match self.sessions.open(self.backend.as_ref(), *id, *request.nonce, origin, now) {
             Ok((token, expires_at)) => Ok(Session { token: token.into(), expires_at }),
             Err(SessionRefusal::Replayed) => Err(MailboxError::Proof("the nonce was used before")),
             Err(SessionRefusal::Crowded) => Err(MailboxError::TooMany { retry_after_seconds: 60 }),
@@ -417,8 +411,14 @@ impl Mailboxes {
         Ok(())
     }
 
-    /// Puts a blob beside the messages; durable when it returns.
-    pub async fn put_blob(&self, id: &MailboxId, address: &Address, bytes: Bytes) -> Result<(), MailboxError> {
+    /// Puts a party's blob beside the messages; durable when it returns.
+    pub async fn put_blob(
+        &self,
+        id: &MailboxId,
+        address: &Address,
+        bytes: Bytes,
+        from: &PartyName,
+    ) -> Result<(), MailboxError> {
         if bytes.len() > MAX_BLOB_BYTES {
             return Err(MailboxError::TooLarge(MAX_BLOB_BYTES));
         }
@@ -443,7 +443,7 @@ impl Mailboxes {
             self.delete_unreferenced(address).await?;
             return Err(MailboxError::Full);
         }
-        let blob = BlobRow { size_bytes, put_at: self.clock.now_seconds() };
+        let blob = BlobRow { size_bytes, put_at: self.clock.now_seconds(), from: Some(from.to_string()) };
         let batch = Batch::new("mailbox-blob")
             .put(Space::Blob, blob_key(id, address), to_cbor(&blob), Expect::Absent)
             .put(Space::Unique, reference_key(address, id), Vec::new(), Expect::Any)
@@ -491,7 +491,8 @@ impl Mailboxes {
         let (mut row, version) = self.load_mailbox(id).await?;
         let key = blob_key(id, address);
         let Some(found) = self.store.load(Space::Blob, &key).await? else { return Err(MailboxError::Absent) };
-        let blob: BlobRow = from_cbor("blob row", &found.value, 64).map_err(|_| MailboxError::Damaged)?;
+        let blob: BlobRow =
+            from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
         row.blobs = row.blobs.saturating_sub(1);
         row.blob_bytes = row.blob_bytes.saturating_sub(blob.size_bytes);
         let batch = Batch::new("mailbox-blob-delete")
@@ -514,7 +515,7 @@ impl Mailboxes {
     pub async fn delete(&self, id: &MailboxId) -> Result<(), MailboxError> {
         self.load_mailbox(id).await?;
         while let Some(key) = self.store.keys(Space::Blob, &mailbox_key(id), None, 1).await?.first() {
-            let address = super::rows::address_of(id, key).ok_or(MailboxError::Damaged)?;
+            let address = address_of(id, key).ok_or(MailboxError::Damaged)?;
             self.delete_blob(id, &address).await?;
         }
         let _lock = self.lock_mailbox(id).await;
@@ -533,7 +534,7 @@ impl Mailboxes {
         Ok(())
     }
 
-    fn quota(&self, row: &MailboxRow) -> Quota {
+    pub(super) fn quota(&self, row: &MailboxRow) -> Quota {
         match row.class {
             Class::Small => self.settings.small,
             Class::Large => self.settings.large,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_protocol::wire::from_cbor;
 use waybill_store::{Key, Space};
 
-use super::rows::{BlobRow, address_of, mailbox_key, seq_of, seq_time_ms};
+use super::rows::{BlobRow, MAX_BLOB_ROW_BYTES, address_of, mailbox_key, seq_of, seq_time_ms};
 use super::service::{MailboxError, Mailboxes, decode_row};
 use super::wire::MailboxId;
 
@@ -69,7 +69,8 @@ impl Mailboxes {
         loop {
             let page = self.store.scan(Space::Blob, &mailbox_key(id), after.as_ref(), PAGE).await?;
             for (key, found) in &page {
-                let blob: BlobRow = from_cbor("blob row", &found.value, 64).map_err(|_| MailboxError::Damaged)?;
+                let blob: BlobRow =
+                    from_cbor("blob row", &found.value, MAX_BLOB_ROW_BYTES).map_err(|_| MailboxError::Damaged)?;
                 let address = address_of(id, key).ok_or(MailboxError::Damaged)?;
                 if blob.put_at * 1000 < oldest_ms {
                     match self.delete_blob(id, &address).await {

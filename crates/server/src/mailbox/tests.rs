@@ -1,3 +1,5 @@
+mod sending;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use waybill_crypto::backend::Backend;
 use waybill_crypto::keys::SigningKey;
 use waybill_crypto::native::Native;
-use waybill_store::{Address, Batch, Key, MemoryObjects, MemoryStore, Objects, Op, OutboxItem, Space, Store};
+use waybill_store::{Address, Key, MemoryObjects, MemoryStore, Objects, Space, Store};
 
 use super::client::MailboxClientError;
 use super::wire::{CreateRequest, MAX_BLOB_BYTES, MAX_MESSAGE_BYTES, Session, create_payload};
@@ -18,11 +20,10 @@ use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::limits::Rate;
 use crate::net::client::{ClientError, Exchange, HttpClient};
-use crate::net::peer::PartyName;
+use crate::net::peer::{PartyName, Peer};
 use crate::net::server::{Drain, Server, ServerOptions};
 use crate::net::testing::TestAuthority;
 use crate::net::tls::ClientAuth;
-use crate::outbox::{Sender, SenderOptions};
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const QUOTA: Quota = Quota { messages: 3, message_bytes: 6 << 20, blobs: 2, blob_bytes: 2 << 20 };
@@ -61,6 +62,11 @@ impl Host {
 
     fn client(&self) -> MailboxClient {
         self.client_over(self.authority.client(None))
+    }
+
+    /// A client with a certificate.
+    fn party(&self, name: &str, serial: u64) -> MailboxClient {
+        self.client_over(self.authority.client(Some(self.authority.issue(name, serial))))
     }
 
     fn client_over(&self, http: HttpClient) -> MailboxClient {
@@ -265,7 +271,7 @@ async fn strangers_are_rated_and_full_hosts_refuse_them() {
 async fn blob_is_checked_shared_and_deleted_with_its_last_mailbox() {
     let host = Host::start().await;
     let ((_, one, first), (_, two, second)) = (host.owner().await, host.owner().await);
-    let client = host.client();
+    let client = host.party("hospital-a.example", 9);
     let bytes = Bytes::from(vec![7; MAX_BLOB_BYTES]);
     let address = Address::of(&bytes);
     let error = client.put_blob(&one, &address, Bytes::from("other")).await.unwrap_err();
@@ -290,7 +296,7 @@ async fn blob_is_checked_shared_and_deleted_with_its_last_mailbox() {
 async fn blob_quota_refuses_and_leaves_no_object_behind() {
     let host = Host::start().await;
     let (_, url, _) = host.owner().await;
-    let client = host.client();
+    let client = host.party("hospital-a.example", 9);
     let put = |byte: u8| {
         let bytes = Bytes::from(vec![byte; 100]);
         (Address::of(&bytes), bytes)
@@ -302,6 +308,48 @@ async fn blob_quota_refuses_and_leaves_no_object_behind() {
     let (address, bytes) = put(3);
     assert_eq!(status(&client.put_blob(&url, &address, bytes).await.unwrap_err()), 507);
     assert!(!host.objects.exists(&address).await.unwrap());
+}
+
+#[tokio::test]
+async fn strangers_put_no_blob_and_take_no_room_from_a_hospital() {
+    let host = Host::start().await;
+    let (_, url, session) = host.owner().await;
+    let (stranger, hospital) = (host.client(), host.party("hospital-a.example", 9));
+    for byte in [1, 2, 3] {
+        let junk = Bytes::from(vec![byte]);
+        assert_eq!(status(&stranger.put_blob(&url, &Address::of(&junk), junk).await.unwrap_err()), 403);
+    }
+    assert_eq!(host.objects.total_size().await.unwrap(), 0);
+    for chunk in ["one", "two"] {
+        hospital.put_blob(&url, &Address::of(chunk.as_bytes()), Bytes::from(chunk)).await.unwrap();
+    }
+    let fill = stranger.fill(&url, &session).await.unwrap();
+    assert_eq!((fill.held.blobs, fill.held.blob_bytes, fill.most, fill.percent()), (2, 6, QUOTA, 100));
+}
+
+#[tokio::test]
+async fn owner_lists_what_waits_with_its_sender_and_deletes_it() {
+    let host = Host::start().await;
+    let (key, url, session) = host.owner().await;
+    let (_, _, foreign) = host.owner().await;
+    let (client, hospital) = (host.client(), host.party("hospital-a.example", 9));
+    let chunks = ["one", "two"].map(|chunk| (Address::of(chunk.as_bytes()), Bytes::from(chunk)));
+    for (address, bytes) in &chunks {
+        hospital.put_blob(&url, address, bytes.clone()).await.unwrap();
+    }
+    assert_eq!(status(&client.blobs(&url, &foreign, None).await.unwrap_err()), 401);
+    assert_eq!(status(&client.fill(&url, &foreign).await.unwrap_err()), 401);
+    let inbox = host.inbox(&key);
+    let page = inbox.blobs(None).await.unwrap();
+    let mut addresses = chunks.map(|(address, _)| *address.as_bytes());
+    addresses.sort_unstable();
+    assert_eq!(page.iter().map(|entry| *entry.address).collect::<Vec<_>>(), addresses);
+    assert!(page.iter().all(|entry| entry.from.as_deref() == Some("hospital-a.example")));
+    assert_eq!(page[0].put_at, NOW_MS / 1000);
+    let first = Address::from_bytes(addresses[0]);
+    assert_eq!(inbox.blobs(Some(&first)).await.unwrap(), page[1..]);
+    inbox.delete_blob(&first).await.unwrap();
+    assert_eq!(client.blobs(&url, &session, None).await.unwrap(), page[1..]);
 }
 
 #[tokio::test]
@@ -329,7 +377,7 @@ async fn local_inbox_reads_what_strangers_post() {
     let id = host.mailboxes.create_own(key.public(), &PartyName::own("hospital-b.example")).await.unwrap();
     let url = MailboxUrl::new(&host.host, id).unwrap();
     let inbox = LocalInbox::new(host.mailboxes.clone(), url.clone());
-    let (client, address) = (host.client(), Address::of(b"chunk"));
+    let (client, address) = (host.party("hospital-a.example", 9), Address::of(b"chunk"));
     client.put_blob(&url, &address, Bytes::from("chunk")).await.unwrap();
     let waiting = tokio::spawn(async move { (inbox.letters(None, Duration::from_secs(30)).await, inbox) });
     client.post(&url, Bytes::from("hello")).await.unwrap();
@@ -354,7 +402,7 @@ async fn sweep_removes_what_is_old_and_keeps_the_rest() {
     let (_, url, _) = host.owner().await;
     let client = host.client();
     client.post(&url, Bytes::from("old")).await.unwrap();
-    client.put_blob(&url, &Address::of(b"old"), Bytes::from("old")).await.unwrap();
+    host.party("hospital-a.example", 9).put_blob(&url, &Address::of(b"old"), Bytes::from("old")).await.unwrap();
     host.clock.advance_ms(101_000);
     client.post(&url, Bytes::from("new")).await.unwrap();
     assert_eq!(host.mailboxes.sweep().await.unwrap(), Swept { mailboxes: 0, messages: 1, blobs: 1 });
@@ -403,145 +451,87 @@ async fn loop_shows_a_letter_again_and_lets_none_wait_for_it() {
     task.await.unwrap();
 }
 
-fn item(to: &MailboxUrl, body: &str) -> OutboxItem {
-    OutboxItem {
-        to: to.to_string(),
-        body: body.as_bytes().to_vec(),
-        reply_key: b"reply".to_vec(),
-        not_before: 0,
-        deadline: NOW_MS * 2,
-        kind: "test".to_owned(),
-        blob: None,
-        settle_on_delivery: true,
+/// Takes as long with "slow" letters as the test wants, and tells of every letter it is done with.
+struct Slow {
+    gate: tokio::sync::Semaphore,
+    begun: AtomicUsize,
+    seen: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+#[async_trait]
+impl LetterHandler for Slow {
+    async fn handle(&self, letter: &Letter) -> Disposal {
+        if self.takes_long(letter) {
+            let fails = self.begun.fetch_add(1, Ordering::SeqCst) == 0;
+            self.gate.acquire().await.unwrap().forget();
+            if fails {
+                return Disposal::Later;
+            }
+        }
+        self.seen.send(letter.body.clone()).unwrap();
+        Disposal::Done
     }
-}
 
-fn sender(host: &Host, store: &Arc<MemoryStore>, objects: &Arc<MemoryObjects>, options: SenderOptions) -> Arc<Sender> {
-    Arc::new(Sender {
-        store: store.clone(),
-        objects: objects.clone(),
-        client: host.client(),
-        book: None,
-        backend: Arc::new(Native),
-        clock: host.clock.clone(),
-        options,
-    })
-}
-
-async fn enqueue(store: &MemoryStore, items: impl IntoIterator<Item = OutboxItem>) {
-    let ops = items.into_iter().map(Op::Enqueue).collect();
-    store.commit(Batch { name: "test", ops }).await.unwrap();
+    fn takes_long(&self, letter: &Letter) -> bool {
+        letter.body.starts_with(b"slow")
+    }
 }
 
 #[tokio::test]
-async fn sender_posts_messages_and_blobs_enqueued_before_and_after_it_starts() {
+async fn letters_that_take_long_hold_up_none_and_stay_until_they_are_done() {
     let host = Host::start_with(|settings| MailboxSettings { small: settings.large, ..settings }).await;
-    let (_, url, session) = host.owner().await;
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    let address = objects.put(Bytes::from("chunk")).await.unwrap();
-    enqueue(&store, (0..20).map(|n| item(&url, &format!("message {n}")))).await;
+    let (key, url, session) = host.owner().await;
+    let client = host.client();
+    for body in ["slow 1", "slow 2", "quick"] {
+        client.post(&url, Bytes::from(body)).await.unwrap();
+    }
+    let (seen, mut received) = mpsc::unbounded_channel();
+    let handler = Arc::new(Slow { gate: tokio::sync::Semaphore::new(0), begun: AtomicUsize::new(0), seen });
     let shutdown = CancellationToken::new();
-    let options = SenderOptions { parallel: 3, ..SenderOptions::default() };
-    let task = tokio::spawn(sender(&host, &store, &objects, options).run(shutdown.clone()));
-    enqueue(&store, [OutboxItem { body: Vec::new(), blob: Some(address), ..item(&url, "") }]).await;
-    while store.outbox_count().await.unwrap() > 0 {
+    let task = tokio::spawn(receive_loop(Arc::new(host.inbox(&key)), handler.clone(), shutdown.clone()));
+    assert_eq!(received.recv().await.unwrap(), b"quick", "it does not wait for those before it");
+    client.post(&url, Bytes::from("later")).await.unwrap();
+    assert_eq!(received.recv().await.unwrap(), b"later");
+    let left = || async { client.messages(&url, &session, None, Duration::ZERO).await.unwrap() };
+    while left().await.len() > 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(host.client().messages(&url, &session, None, Duration::ZERO).await.unwrap().len(), 20);
-    assert_eq!(host.client().blob(&url, &session, &address).await.unwrap(), "chunk");
+    assert_eq!(bodies(&left().await), [b"slow 1".as_slice(), b"slow 2"], "a crash now would lose neither");
+    assert_eq!(handler.begun.load(Ordering::SeqCst), 2, "each is dealt with once at a time");
+    // One of the two fails and is shown again; in the end both are done and gone.
+    handler.gate.add_permits(3);
+    let mut done = [received.recv().await.unwrap(), received.recv().await.unwrap()];
+    done.sort();
+    assert_eq!(done, [b"slow 1".to_vec(), b"slow 2".to_vec()]);
+    while !left().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
     shutdown.cancel();
     task.await.unwrap();
 }
 
 #[tokio::test]
-async fn sender_keeps_what_it_cannot_deliver_and_backs_off() {
+async fn host_that_is_no_relay_takes_messages_for_itself_only() {
     let host = Host::start().await;
     let key = Native.generate_signing_key();
-    let url = host.url(&key);
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    enqueue(&store, [item(&url, "early"), OutboxItem { to: "nonsense".to_owned(), ..item(&url, "never") }]).await;
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(sender(&host, &store, &objects, SenderOptions::default()).run(shutdown.clone()));
-    // Both are attempted and put off; the clock stands still, so nothing is due again.
-    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
+    let own = host.mailboxes.create_own(key.public(), &PartyName::own("authority.example")).await.unwrap();
+    let (_, other, _) = host.owner().await;
+    let router = posting_router(host.mailboxes.clone(), own);
+    let ask = |method: &str, path: String| {
+        let (router, request) = (router.clone(), Request::builder().method(method).uri(path));
+        let mut request = request.body(axum::body::Body::from("x")).unwrap();
+        request.extensions_mut().insert(Peer { address: None, party: None, user: None });
+        async move { tower::ServiceExt::oneshot(router, request).await.unwrap().status().as_u16() }
+    };
+    assert_eq!(ask("POST", format!("/mailbox/{own}/messages")).await, 202);
+    assert_eq!(ask("POST", format!("/mailbox/{}/messages", other.id())).await, 404);
+    for (method, path) in [
+        ("PUT", format!("/mailbox/{own}")),
+        ("POST", format!("/mailbox/{own}/session")),
+        ("PUT", format!("/mailbox/{own}/blobs/{}", Address::of(b"x"))),
+        ("GET", format!("/mailbox/{own}/blobs")),
+    ] {
+        assert_eq!(ask(method, path.clone()).await, 404, "{method} {path}");
     }
-    assert_eq!(store.outbox_count().await.unwrap(), 2);
-    host.client().create(&url, &key).await.unwrap();
-    host.clock.advance_ms(60_000);
-    // Any change of the outbox makes the sender look again.
-    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
-    while store.outbox_count().await.unwrap() > 2 {
-        tokio::task::yield_now().await;
-    }
-    let session = host.client().open_session(&url, &key).await.unwrap();
-    let letters = host.client().messages(&url, &session, None, Duration::ZERO).await.unwrap();
-    assert_eq!(bodies(&letters), [b"early".as_slice()]);
-    shutdown.cancel();
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn sender_resends_what_is_delivered_but_not_settled() {
-    let host = Host::start().await;
-    let (_, url, session) = host.owner().await;
-    let client = host.client();
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    enqueue(&store, [OutboxItem { settle_on_delivery: false, ..item(&url, "ask") }]).await;
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(sender(&host, &store, &objects, SenderOptions::default()).run(shutdown.clone()));
-    let first = client.messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    client.acknowledge(&url, &session, first[0].seq).await.unwrap();
-    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    host.clock.advance_ms(60_000);
-    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
-    let again = client.messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    assert_eq!(bodies(&again), [b"ask".as_slice()]);
-    store.commit(Batch::new("test").with(Op::Settle { reply_key: b"reply".to_vec() })).await.unwrap();
-    assert_eq!(store.outbox_count().await.unwrap(), 0);
-    shutdown.cancel();
-    task.await.unwrap();
-}
-
-/// A registry that answers from the second question on.
-struct Registry(std::sync::atomic::AtomicU64, String);
-
-#[async_trait::async_trait]
-impl crate::party::AddressBook for Registry {
-    async fn mailbox(
-        &self,
-        to: &waybill_protocol::migration::Recipient,
-    ) -> Result<Option<String>, crate::party::ServiceError> {
-        assert_eq!(*to, waybill_protocol::migration::Recipient::Authority);
-        if self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
-            let down = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            return Err(crate::party::ServiceError::unavailable("the authority", down));
-        }
-        Ok(Some(self.1.clone()))
-    }
-}
-
-#[tokio::test]
-async fn an_item_that_names_its_receiver_waits_until_the_registry_answers() {
-    let host = Host::start().await;
-    let (_, url, session) = host.owner().await;
-    let (store, objects) = (Arc::new(MemoryStore::default()), Arc::new(MemoryObjects::default()));
-    let registry = Arc::new(Registry(std::sync::atomic::AtomicU64::new(0), url.to_string()));
-    let plain = Arc::into_inner(sender(&host, &store, &objects, SenderOptions::default())).unwrap();
-    let sender = Arc::new(Sender { book: Some(registry), ..plain });
-    enqueue(&store, [OutboxItem { to: "authority".to_owned(), ..item(&url, "decided") }]).await;
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(sender.run(shutdown.clone()));
-    while !store.outbox_due(host.clock.now_ms(), 10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(store.outbox_count().await.unwrap(), 1, "what was decided stays, though nobody says where to send it");
-    host.clock.advance_ms(60_000);
-    enqueue(&store, [OutboxItem { not_before: NOW_MS + 3_600_000, ..item(&url, "later") }]).await;
-    let letters = host.client().messages(&url, &session, None, Duration::from_secs(30)).await.unwrap();
-    assert_eq!(bodies(&letters), [b"decided".as_slice()]);
-    shutdown.cancel();
-    task.await.unwrap();
+    assert_eq!(ask("GET", format!("/mailbox/{own}/messages")).await, 405);
 }

@@ -21,6 +21,10 @@ pub const MAX_CONTROL_BYTES: usize = 1024;
 pub const MAX_LETTERS: usize = 64;
 /// Most message bytes of one answer; a single message always fits. Units: bytes.
 pub const MAX_LETTERS_BYTES: usize = 8 * 1024 * 1024;
+/// Most entries of one list of blobs.
+pub const MAX_BLOB_ENTRIES: usize = 1_000;
+/// Largest list of blobs. Units: bytes.
+pub const MAX_BLOB_LIST_BYTES: usize = MAX_BLOB_ENTRIES * 512;
 /// Longest long poll. Units: seconds.
 pub const MAX_WAIT_SECONDS: u64 = 30;
 /// How far a signed time may lie from the host's clock. Units: seconds.
@@ -187,6 +191,69 @@ impl fmt::Debug for Letter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Letter(seq {}, {} bytes)", self.seq, self.body.len())
     }
+}
+
+/// Numbers of what one mailbox holds, or may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cbor(array)]
+pub struct Quota {
+    /// Messages.
+    #[n(0)]
+    pub messages: u64,
+    /// Bytes of messages.
+    #[n(1)]
+    pub message_bytes: u64,
+    /// Blobs.
+    #[n(2)]
+    pub blobs: u64,
+    /// Bytes of blobs.
+    #[n(3)]
+    pub blob_bytes: u64,
+}
+
+/// How full a mailbox is: `GET /mailbox/{id}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Fill {
+    /// What it holds.
+    #[n(0)]
+    pub held: Quota,
+    /// What it may hold.
+    #[n(1)]
+    pub most: Quota,
+}
+
+impl Fill {
+    /// The fullest of the four, in hundredths of what may be held.
+    pub fn percent(&self) -> u64 {
+        let (held, most) = (&self.held, &self.most);
+        let pairs = [
+            (held.messages, most.messages),
+            (held.message_bytes, most.message_bytes),
+            (held.blobs, most.blobs),
+            (held.blob_bytes, most.blob_bytes),
+        ];
+        pairs.iter().map(|(held, most)| held.saturating_mul(100) / (*most).max(1)).max().unwrap_or(0)
+    }
+}
+
+/// One waiting blob: `GET /mailbox/{id}/blobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct BlobEntry {
+    /// Its SHA-256.
+    #[n(0)]
+    pub address: ByteArray<32>,
+    /// Its size. Units: bytes.
+    #[n(1)]
+    pub size_bytes: u64,
+    /// When it was put. Unix seconds.
+    #[n(2)]
+    pub put_at: u64,
+    /// The party whose certificate it came with; the host's word for it.
+    #[n(3)]
+    pub from: Option<String>,
 }
 
 /// The bytes a [`CreateRequest`] signs: CBOR of ("waybill/1 mailbox", id, host, time).

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rustls_pki_types::CertificateDer;
 
@@ -46,6 +46,27 @@ pub struct Party {
     pub chain: Vec<CertificateDer<'static>>,
 }
 
+/// Who a request or a session is counted against.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// This machine's own admin socket.
+    Local,
+    /// A party that proved its certificate.
+    Party(PartyName),
+    /// Somebody without one, as [`network_of`] sees it.
+    Network(IpAddr),
+}
+
+/// The address that stands for everybody who can easily change to `address`: an IPv4 address itself, also when it is written as an
+/// IPv6 one, and the /64 of an IPv6 address, which one subscriber holds whole.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
 /// What a handler may know of its caller; a request extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -58,13 +79,35 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The address requests are rated by.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.address.map(|address| address.ip())
+    /// Who a request is counted against.
+    pub fn origin(&self) -> Origin {
+        match (self.name(), self.address) {
+            (Some(name), _) => Origin::Party(name.clone()),
+            (None, Some(address)) => Origin::Network(network_of(address.ip())),
+            (None, None) => Origin::Local,
+        }
     }
 
     /// The verified name, when there is one.
     pub fn name(&self) -> Option<&PartyName> {
         self.party.as_ref().map(|party| &party.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_subscriber_is_one_network() {
+        let of = |text: &str| network_of(text.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("2001:db8:1:2:ffff:ffff:ffff:ffff"), "2001:db8:1:2::");
+        assert_ne!(of("2001:db8:1:3::1"), of("2001:db8:1:2::1"));
+        let peer =
+            |text: &str| Peer { address: Some(SocketAddr::new(text.parse().unwrap(), 1)), party: None, user: None };
+        assert_eq!(peer("2001:db8::1").origin(), peer("2001:db8::2").origin(), "rates and sessions count them as one");
     }
 }

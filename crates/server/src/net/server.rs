@@ -24,7 +24,7 @@ use tower::ServiceExt;
 
 use super::counters::WireCounters;
 use super::middleware;
-use super::peer::{Party, PartyName, Peer};
+use super::peer::{Party, PartyName, Peer, network_of};
 use super::stream::WireStream;
 use super::tls::ServerTls;
 
@@ -238,6 +238,7 @@ impl Drop for IpSlot {
 
 impl Shared {
     fn ip_slot(self: &Arc<Self>, ip: IpAddr) -> Option<IpSlot> {
+        let ip = network_of(ip);
         let mut per_ip = self.per_ip.lock().expect("no panic happens under this lock");
         let count = per_ip.entry(ip).or_insert(0);
         if *count >= self.options.max_connections_per_ip {

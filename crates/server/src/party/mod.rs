@@ -162,10 +162,19 @@ pub struct Letters<H>(pub H);
 pub trait ParcelHandler: Send + Sync {
     /// Handles one parcel.
     async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError>;
+
+    /// Whether a parcel may take long, so that it is handled beside the others and in no order with them.
+    fn takes_long(&self, _bytes: &[u8]) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl<H: ParcelHandler> LetterHandler for Letters<H> {
+    fn takes_long(&self, letter: &Letter) -> bool {
+        self.0.takes_long(&letter.body)
+    }
+
     async fn handle(&self, letter: &Letter) -> Disposal {
         match self.0.handle_parcel(&letter.body).await {
             Ok(()) => Disposal::Done,

@@ -58,7 +58,9 @@ async fn relay_keeps_mail_and_blobs_over_a_restart() {
     client.create(&url(address), &key).await.unwrap();
     client.post(&url(address), Bytes::from("parcel")).await.unwrap();
     let chunk = Address::of(b"chunk");
-    client.put_blob(&url(address), &chunk, Bytes::from("chunk")).await.unwrap();
+    let hospital = authority.client(Some(authority.issue("hospital-a.example", 9)));
+    let hospital = MailboxClient::new(hospital, Arc::new(Native), Arc::new(SystemClock));
+    hospital.put_blob(&url(address), &chunk, Bytes::from("chunk")).await.unwrap();
     let ask = get("/metrics".to_owned());
     let (status, metrics) =
         unix::request(&config.server.admin_socket(), ask, Duration::from_secs(10), 65_536).await.unwrap();

@@ -31,7 +31,7 @@ pub use export::Which;
 pub use file::FilingResult;
 pub use freeze::SnapshotSummary;
 pub use load::Loaded;
-pub use preview::MAX_PREVIEWED_HIDES;
+pub use preview::{MAX_ITEMS, MAX_PREVIEWED_HIDES};
 pub use quarantine::Quarantined;
 pub use receive::ReceiveError;
 pub use stage::{MAX_RECORD_BYTES, SealedChunk};

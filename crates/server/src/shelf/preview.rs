@@ -28,7 +28,7 @@ use super::stage::MAX_RECORD_BYTES;
 use super::withheld::WITHHELD_BY_SOURCE;
 
 /// Items of one page; a page fits an answer of 512 KiB several times.
-const MAX_ITEMS: usize = 500;
+pub const MAX_ITEMS: usize = 500;
 /// Longest title of an item. Units: bytes.
 const MAX_TITLE_BYTES: usize = 160;
 /// Mentions that are told of one hidden item.
@@ -97,7 +97,8 @@ impl Shelf {
         Ok(previewer.finish(&summary, largest_bytes.min(MAX_RECORD_BYTES)))
     }
 
-    /// The items of one type within a scope that the patient may hide, in order of their ids, after one; and whether there are more.
+    /// At most `most` items of one type within a scope that the patient may hide, in order of their ids, after one; and whether there
+    /// are more.
     ///
     /// What the hospital itself keeps back is not among them.
     ///
@@ -109,11 +110,12 @@ impl Shelf {
         scope: &Scope,
         of_type: ResourceType,
         after: Option<&str>,
+        most: usize,
     ) -> Result<(Vec<Item>, bool), ShelfError> {
         let cut = Cut::travelling(patient.clone(), scope.clone(), Hides::default());
-        let lister = Lister { of_type, after: after.map(str::to_owned), items: BTreeMap::new() };
+        let lister = Lister { of_type, after: after.map(str::to_owned), most, items: BTreeMap::new() };
         let (_, mut lister) = self.look(cut, Timestamp(0), lister).await?;
-        let more = lister.items.len() > MAX_ITEMS;
+        let more = lister.items.len() > most;
         if more {
             lister.items.pop_last();
         }
@@ -269,10 +271,11 @@ impl Observer for Previewer {
     }
 }
 
-/// Lists items of one type, the first [`MAX_ITEMS`] after one and one more.
+/// Lists items of one type, the first `most` after one and one more.
 struct Lister {
     of_type: ResourceType,
     after: Option<String>,
+    most: usize,
     items: BTreeMap<String, Item>,
 }
 
@@ -283,7 +286,7 @@ impl Observer for Lister {
         let id = key.id.as_str().to_owned();
         let (date, title) = described(key.resource_type, body);
         self.items.insert(id.clone(), Item { id, date, title });
-        if self.items.len() > MAX_ITEMS + 1 {
+        if self.items.len() > self.most + 1 {
             self.items.pop_last();
         }
     }

@@ -104,6 +104,24 @@ pub(super) async fn the_longest_due_comes_first(store: &impl Store) {
     assert_eq!(store.outbox_due(500, 2).await.expect("read").len(), 2);
 }
 
+pub(super) async fn no_host_hides_another(store: &impl Store) {
+    let to = |host: &str, number: u64| format!("https://{host}/mailbox/{number}");
+    for number in 0..20 {
+        enqueue(store, &OutboxItem { to: to("slow.example", number), not_before: number, ..item("slow", b"r") }).await;
+    }
+    enqueue(store, &OutboxItem { to: to("quick.example:8443", 1), not_before: 50, ..item("quick", b"r") }).await;
+    enqueue(store, &OutboxItem { to: "no address".to_owned(), not_before: 60, ..item("odd", b"r") }).await;
+    enqueue(store, &OutboxItem { to: to("later.example", 1), not_before: 900, ..item("later", b"r") }).await;
+    let found = |now, per_host, limit| async move {
+        let due = store.outbox_due_by_host(now, per_host, limit).await.expect("read");
+        due.into_iter().map(|due| due.item.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(found(100, 2, 100).await, ["slow", "slow", "quick", "odd"]);
+    assert_eq!(found(100, 2, 3).await, ["slow", "slow", "quick"]);
+    assert_eq!(found(100, 100, 100).await.len(), 22);
+    assert_eq!(found(1_000, 2, 100).await, Vec::<String>::new(), "their deadline is over");
+}
+
 pub(super) async fn timers_fire_until_cleared(store: &impl Store) {
     let timer = |name: &str, at| Timer { key: key(name), at, payload: name.as_bytes().to_vec() };
     assert_eq!(store.timers_wake().await.expect("read"), None);

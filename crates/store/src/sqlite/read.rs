@@ -13,6 +13,13 @@ use tokio::sync::watch;
 
 const DUE: &str = "SELECT id, kind, receiver, body, blob, reply_key, not_before, deadline, settle_on_delivery, attempts, \
                    delivered FROM outbox WHERE next_at <= ?1 AND deadline > ?1 ORDER BY next_at, sequence LIMIT ?2";
+/// The first few due items of each host: from one host to the next by the index, never through all that wait for one.
+const DUE_BY_HOST: &str = "WITH RECURSIVE hosts(host) AS (SELECT MIN(host) FROM outbox UNION ALL \
+     SELECT (SELECT MIN(host) FROM outbox WHERE host > hosts.host) FROM hosts WHERE hosts.host IS NOT NULL) \
+     SELECT o.id, o.kind, receiver, body, blob, reply_key, not_before, deadline, settle_on_delivery, attempts, delivered \
+     FROM hosts CROSS JOIN outbox o WHERE o.sequence IN (SELECT sequence FROM outbox \
+     WHERE host = hosts.host AND next_at <= ?1 AND deadline > ?1 ORDER BY next_at, sequence LIMIT ?3) \
+     ORDER BY o.next_at, o.sequence LIMIT ?2";
 const EXPIRED: &str = "SELECT id, kind, receiver, body, blob, reply_key, not_before, deadline, settle_on_delivery, \
                        attempts, delivered FROM outbox WHERE deadline <= ?1 ORDER BY next_at, sequence LIMIT ?2";
 
@@ -142,6 +149,11 @@ impl Store for SqliteStore {
 
     async fn outbox_due(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError> {
         self.outbox(DUE, now, limit).await
+    }
+
+    async fn outbox_due_by_host(&self, now: u64, per_host: usize, limit: usize) -> Result<Vec<DueItem>, StoreError> {
+        let query = sqlx::query(DUE_BY_HOST).bind(signed(now)).bind(page(limit)).bind(page(per_host));
+        each(query.fetch_all(&self.readers).await, due_item)
     }
 
     async fn outbox_expired(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError> {

@@ -16,10 +16,16 @@ pub(super) struct Migration {
 }
 
 /// Step n leads from version n to version n + 1. Published steps never change; a change is a new step.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    up: include_str!("../../migrations/0001_spaces.up.sql"),
-    down: include_str!("../../migrations/0001_spaces.down.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        up: include_str!("../../migrations/0001_spaces.up.sql"),
+        down: include_str!("../../migrations/0001_spaces.down.sql"),
+    },
+    Migration {
+        up: include_str!("../../migrations/0002_outbox_hosts.up.sql"),
+        down: include_str!("../../migrations/0002_outbox_hosts.down.sql"),
+    },
+];
 
 pub(super) fn newest() -> u32 {
     MIGRATIONS.len() as u32

@@ -226,8 +226,9 @@ impl Source {
     pub async fn put_chunks(&self, scene: &Scene, chunks: &[Vec<u8>]) -> Result<(), Failure> {
         let to = scene.address("hospital-b")?;
         let list: Vec<u8> = chunks.iter().flat_map(|c| *waybill_crypto::stream::leaf(c).as_bytes()).collect();
+        let client = scene.client_of("hospital-a")?;
         for blob in chunks.iter().chain([&list]) {
-            let put = scene.client.put_blob(&to, &Address::of(blob), blob.clone().into()).await;
+            let put = client.put_blob(&to, &Address::of(blob), blob.clone().into()).await;
             put.or_fail("a chunk cannot be put")?;
         }
         Ok(())

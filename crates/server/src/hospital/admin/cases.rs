@@ -10,6 +10,7 @@ use waybill_protocol::destination::DestinationCase;
 use waybill_protocol::evidence::{Evidence, Signer};
 use waybill_protocol::ids::{HospitalId, ProofId};
 use waybill_protocol::messages::{Manifest, ReceiptDetail, ReceiptOpening, StatementBody, TypeCount};
+use waybill_protocol::migration::Recipient;
 use waybill_protocol::policy::{Action, Decision, decide_case};
 use waybill_protocol::registrar::LocalPatient;
 use waybill_protocol::rejection::Code;
@@ -192,6 +193,13 @@ pub(super) async fn case(
             "bytes": stage.progress.size_bytes,
             "total_bytes": stage.progress.total_bytes,
         });
+    }
+    if admin.full.is_empty() {
+        return Ok(Json(answer));
+    }
+    let to = admin.engine.book.mailbox(&Recipient::Hospital(case.counterpart().clone())).await;
+    if to.map_err(|e| service(&e))?.is_some_and(|to| admin.full.holds(&to)) {
+        answer["waits"] = json!(format!("the mailbox of {} is full", case.counterpart()));
     }
     Ok(Json(answer))
 }

@@ -28,6 +28,7 @@ use super::backup::Copier;
 use super::engine::Engine;
 use super::staff::Staff;
 use super::work::Stages;
+use crate::outbox::FullMailboxes;
 use crate::party::ServiceError;
 use crate::problem::Problem;
 use crate::shelf::ShelfError;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub copier: Option<Copier>,
     /// Who looked at what a moment ago.
     pub looks: Looks,
+    /// Whose mailbox had no room.
+    pub full: FullMailboxes,
 }
 
 type Shared = State<Arc<Admin>>;

@@ -2,7 +2,7 @@
 
 use waybill_crypto::keys::Thumb;
 use waybill_protocol::ids::{ProofId, Timestamp};
-use waybill_protocol::messages::{Disclosure, LoginOutcome, Purpose};
+use waybill_protocol::messages::{Disclosure, Item, LoginOutcome, Purpose};
 use waybill_protocol::migration::Recipient;
 use waybill_protocol::registrar::{EnrolmentCode, LocalPatient, LoginVerified};
 use waybill_protocol::rejection::{Code, Rejection};
@@ -11,10 +11,11 @@ use waybill_protocol::wire::to_cbor;
 use waybill_record::types::ResourceType;
 use waybill_store::{Expect, Key, Op, Space};
 
+use super::turns::{WINDOW, Walk};
 use super::{Engine, keys};
 use crate::hospital::audit::{self, Actor, AuditRow, event};
 use crate::party::ServiceError;
-use crate::shelf::MAX_PREVIEWED_HIDES;
+use crate::shelf::{MAX_ITEMS, MAX_PREVIEWED_HIDES};
 
 /// Entries of one page of the list of who looked.
 const MAX_DISCLOSURES: usize = 500;
@@ -60,9 +61,14 @@ impl Engine {
 
     pub(super) async fn login(&self, sealed: &SealedBytes) -> Result<(), ServiceError> {
         let (own, opened) = self.opened(|own| self.as_registrar("Login", own, |r| r.open_login(sealed)))?;
-        let nonce = opened.nonce_row();
-        let registered = self.registered(opened.pid()).await?.map(|(row, _)| row);
-        let login = self.as_registrar("Login", own, |r| r.verify_login(opened, registered.as_ref()))?;
+        let (nonce, pid) = (opened.nonce_row(), *opened.pid());
+        let Some(_answering) = self.turns.begin(nonce.0) else {
+            return Err(Rejection::from(Code::LoginReplayed).into());
+        };
+        let registered = self.registered(&pid).await?;
+        let row = registered.as_ref().map(|(row, _)| row);
+        // From here on the login counts as made in time, however long its turn takes; its nonce is filed under this minute, too.
+        let login = self.as_registrar("Login", own, |r| r.verify_login(opened, row))?;
         let minute = self.party.clock.now_seconds() / 60;
         let nonce_op =
             Op::Put { space: Space::Nonce, key: nonce_row(minute, &nonce.0), value: vec![1], expect: Expect::Absent };
@@ -70,6 +76,11 @@ impl Engine {
             return Err(Rejection::from(Code::LoginReplayed).into());
         }
         let (outcome, action) = self.outcome(own, &login).await?;
+        // A key that was changed or withdrawn while the login waited for its turn is told nothing: it is looked at again.
+        let now = self.registered(&pid).await?;
+        if now.map(|(_, version)| version) != registered.map(|(_, version)| version) {
+            return Err(ServiceError::Raced);
+        }
         let answer = self.as_registrar("LoginAnswer", own, |r| r.answer_login(&login, outcome))?;
         let mut ops = vec![nonce_op];
         if let Some(action) = action {
@@ -92,12 +103,17 @@ impl Engine {
         if let Some(refusal) = login.refusal() {
             return Ok((refusal, None));
         }
+        let is_watching = matches!(login.purpose(), Purpose::Watch { .. });
+        if !is_watching && !self.turns.admits(login.local(), self.party.clock.now_ms()) {
+            return refused(Code::LoginRefused);
+        }
         Ok(match login.purpose() {
             Purpose::Voucher { .. } => {
                 (self.as_registrar("Voucher", own, |r| r.issue_voucher(login))?, Some(event::VOUCHED))
             }
             Purpose::Preview { hides, .. } if hides.len() > MAX_PREVIEWED_HIDES => return refused(Code::TooLarge),
             Purpose::Preview { scope, hides } => {
+                let Some(_turn) = self.turns.wait(login.local()).await else { return refused(Code::LoginRefused) };
                 let (now, largest) = (self.party.ctx().now, self.largest_stream_bytes);
                 let allowed = &login.limits().scope;
                 let preview = self.shelf.preview(login.local(), allowed, scope, hides, now, largest).await?;
@@ -105,9 +121,8 @@ impl Engine {
             }
             Purpose::Items { resource_type, after } => {
                 let Some(of_type) = ResourceType::parse(resource_type) else { return refused(Code::Malformed) };
-                // What a key may not decide about it may not see.
-                let scope = &login.limits().scope;
-                let (items, more) = self.shelf.items(login.local(), scope, of_type, after.as_deref()).await?;
+                let page = self.items(login, of_type, after.as_deref()).await?;
+                let Some((items, more)) = page else { return refused(Code::LoginRefused) };
                 (LoginOutcome::Items { items, more }, Some(event::ITEMS_LISTED))
             }
             Purpose::Disclosures { after } => {
@@ -116,6 +131,30 @@ impl Engine {
             }
             Purpose::Watch { proof } => (self.watch(login, proof).await?, None),
         })
+    }
+
+    /// A page of a patient's items: of a walk that is kept when it follows a page of that walk, else of a new one. `None` when too many
+    /// of this patient's walks wait already.
+    async fn items(
+        &self,
+        login: &LoginVerified,
+        of_type: ResourceType,
+        after: Option<&str>,
+    ) -> Result<Option<(Vec<Item>, bool)>, ServiceError> {
+        // What a key may not decide about it may not see.
+        let (patient, scope) = (login.local(), &login.limits().scope);
+        let (name, now_ms) = (scope.to_string(), self.party.clock.now_ms());
+        let kept = after.and_then(|_| self.turns.kept(patient, &name, of_type, now_ms));
+        if let Some(page) = kept.and_then(|walk| walk.page(after, MAX_ITEMS)) {
+            return Ok(Some(page));
+        }
+        let Some(_turn) = self.turns.wait(patient).await else { return Ok(None) };
+        let (items, more) = self.shelf.items(patient, scope, of_type, after, WINDOW).await?;
+        let (patient, after) = (patient.clone(), after.map(str::to_owned));
+        let walk = Walk { patient, scope: name, of_type, after: after.clone(), items, more, at_ms: now_ms };
+        let page = walk.page(after.as_deref(), MAX_ITEMS);
+        self.turns.keep(walk);
+        Ok(page)
     }
 
     /// Who looked at a patient's record, numbered in the order in which they did, after a number; and whether there are more.

@@ -13,10 +13,12 @@ mod keys;
 mod queue;
 mod source;
 mod staff;
+mod turns;
 mod withdrawal;
 
 pub use keys::{CodeWish, Countersigned, KeyView};
 pub use queue::{Listed, Place, Queue, QueueEntry, arrived_op, is_filed};
+pub use turns::Turns;
 pub use withdrawal::Withdrawn;
 
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ pub struct Engine {
     pub review_seconds: u64,
     /// When each session was last sent again.
     pub resends: Resends,
+    /// What each patient asks of the front desk.
+    pub turns: Turns,
 }
 
 /// Keeps a request that comes again and again from sending the whole record each time.
@@ -296,5 +300,10 @@ fn peek<M: waybill_protocol::signed::Message + Clone>(bytes: &SignedBytes<M>) ->
 impl ParcelHandler for Engine {
     async fn handle_parcel(&self, bytes: &[u8]) -> Result<(), ServiceError> {
         self.handle(bytes).await
+    }
+
+    /// A login may ask for a walk through a whole record.
+    fn takes_long(&self, bytes: &[u8]) -> bool {
+        Parcel::peek_kind(bytes) == Some(Kind::Login)
     }
 }

@@ -36,6 +36,34 @@ async fn a_login_is_good_once() {
 }
 
 #[tokio::test]
+async fn a_patient_who_asks_without_end_is_refused_and_nobody_else_is() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let ask_preview = || ask(&world, &house, preview_all());
+    for _ in 0..60 {
+        assert!(matches!(ask_preview().await, LoginOutcome::Preview { .. }));
+    }
+    let voucher = ask_preview().await;
+    assert!(matches!(voucher, LoginOutcome::Refused { code: Code::LoginRefused }), "{voucher:?}");
+    let watch = Purpose::Watch { proof: waybill_protocol::ids::ProofId(sha256(&[b"none"])) };
+    let watched = ask(&world, &house, watch).await;
+    assert!(matches!(watched, LoginOutcome::Refused { code: Code::UnknownCase }), "watching is not counted");
+    house.turn(world.now.plus(10));
+    assert!(matches!(ask_preview().await, LoginOutcome::Preview { .. }), "after a while they may ask again");
+}
+
+#[tokio::test]
+async fn the_same_login_twice_at_once_is_answered_once() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let (_, login) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
+    let (one, two) = tokio::join!(house.engine.handle(&login), house.engine.handle(&login));
+    one.unwrap();
+    assert_eq!(refused(two), Code::LoginReplayed);
+    assert_eq!(house.sent().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_patient_is_told_what_is_held_what_can_be_hidden_and_who_looked() {
     let world = World::new();
     let house = House::new(&world, &world.a).await;

@@ -4,6 +4,7 @@
 mod desk;
 mod queue;
 mod routes;
+mod strays;
 mod withdrawal;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use waybill_protocol::wire::{Kind, Parcel, to_cbor};
 use waybill_store::{Batch, Expect, Key, MemoryObjects, MemoryStore, Op, Space, Store};
 
 use super::audit::{self, AuditRow, Which};
-use super::engine::{Engine, Resends, destination_row, source_row};
+use super::engine::{Engine, Resends, Turns, destination_row, source_row};
 use super::identities::Identities;
 use super::onetime::OneTimeKeys;
 use super::staff::Member;
@@ -112,6 +113,7 @@ impl House {
             largest_stream_bytes: 1 << 30,
             review_seconds: common::REVIEW_SECONDS,
             resends: Resends::default(),
+            turns: Turns::default(),
         };
         let local = known.registered.local.clone();
         let house = Self { engine, store, clock, local, _folder: folder };
@@ -217,6 +219,9 @@ impl Inbox for Nowhere {
     }
     async fn delete_blob(&self, _: &waybill_store::Address) -> Result<(), InboxError> {
         Ok(())
+    }
+    async fn blobs(&self, _: Option<&waybill_store::Address>) -> Result<Vec<crate::mailbox::BlobEntry>, InboxError> {
+        Ok(Vec::new())
     }
 }
 

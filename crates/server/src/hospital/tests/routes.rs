@@ -25,6 +25,7 @@ fn admin(house: &House, statement: AuthorityStatementBody, table: &str) -> Admin
         staff: Staff::new(&table, LocalUsers::default(), OWNER).unwrap(),
         copier: None,
         looks: Looks::default(),
+        full: crate::outbox::FullMailboxes::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What stays and why, told beforehand: previews, hides, items that the hospital itself keeps back.
 
 use super::*;
-use crate::shelf::{Mark, WITHHELD_BY_SOURCE, rows};
+use crate::shelf::{MAX_ITEMS, Mark, WITHHELD_BY_SOURCE, rows};
 use waybill_record::resource::ResourceKey;
 use waybill_record::types::ResourceType;
 
@@ -163,14 +163,17 @@ async fn a_limited_key_is_told_nothing_of_what_lies_outside_its_limits() {
 async fn items_are_listed_by_what_they_are_called() {
     let (a, patient) = hospital().await;
     let conditions = ResourceType::parse("Condition").unwrap();
-    let (items, more) = a.shelf.items(&patient, &Scope::full(), conditions, None).await.unwrap();
+    let (items, more) = a.shelf.items(&patient, &Scope::full(), conditions, None, MAX_ITEMS).await.unwrap();
     let told: Vec<_> = items.iter().map(|i| (i.id.as_str(), i.date.as_deref(), i.title.as_deref())).collect();
     assert_eq!(told, [("c1", Some("2019-05-03"), Some("Hypertension")), ("c2", None, Some("About a neighbour"))]);
     assert!(!more);
-    let (items, _) = a.shelf.items(&patient, &Scope::full(), conditions, Some("c1")).await.unwrap();
+    let (items, _) = a.shelf.items(&patient, &Scope::full(), conditions, Some("c1"), MAX_ITEMS).await.unwrap();
     assert_eq!(items.len(), 1);
     let narrow = scope("types=Observation");
-    assert!(a.shelf.items(&patient, &narrow, conditions, None).await.unwrap().0.is_empty(), "outside the key's limits");
+    assert!(
+        a.shelf.items(&patient, &narrow, conditions, None, MAX_ITEMS).await.unwrap().0.is_empty(),
+        "outside the key's limits"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +197,7 @@ async fn what_the_source_keeps_back_is_told_as_a_number_and_is_not_in_the_digest
     assert!(!preview.hidden[0].held, "whether a patient's guess is right is not told");
     assert!(preview.kept.iter().any(|k| k.reason == WITHHELD_BY_SOURCE && k.count == 1));
     let conditions = ResourceType::parse("Condition").unwrap();
-    let (items, _) = a.shelf.items(&patient, &Scope::full(), conditions, None).await.unwrap();
+    let (items, _) = a.shelf.items(&patient, &Scope::full(), conditions, None, MAX_ITEMS).await.unwrap();
     assert_eq!(items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["c1"]);
     let own = String::from_utf8(a.export(&patient, Which::Held).await).unwrap();
     assert!(own.contains("About a neighbour"), "the hospital keeps nothing back from itself");

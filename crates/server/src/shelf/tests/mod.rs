@@ -255,6 +255,10 @@ impl Store for Flaky {
         self.store.outbox_due(now, limit).await
     }
 
+    async fn outbox_due_by_host(&self, now: u64, per_host: usize, limit: usize) -> Result<Vec<DueItem>, StoreError> {
+        self.store.outbox_due_by_host(now, per_host, limit).await
+    }
+
     async fn outbox_expired(&self, now: u64, limit: usize) -> Result<Vec<DueItem>, StoreError> {
         self.store.outbox_expired(now, limit).await
     }

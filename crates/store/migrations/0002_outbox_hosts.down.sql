@@ -1,0 +1,2 @@
+DROP INDEX outbox_host;
+ALTER TABLE outbox DROP COLUMN host;
