@@ -135,7 +135,7 @@ fn names_are_unique_and_codes_are_the_catalogues_or_have_a_stage_of_their_own() 
 }
 
 /// Problem documents' codes that are not the catalogue's.
-const HTTP: [&str; 4] = ["slow-body", "unknown-mailbox", "not-found", "unusable-input"];
+const HTTP: [&str; 5] = ["slow-body", "unknown-mailbox", "not-found", "certificate-needed", "unusable-input"];
 
 /// One line of `docs/ATTACKS.md`.
 fn line(attack: &Attack) -> String {
