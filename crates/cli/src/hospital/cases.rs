@@ -76,11 +76,18 @@ pub async fn loss(at: &AtHospital, proof: &str, console: &Console) -> Result<Exi
     if console.is_json() {
         return Ok(Exit::Success);
     }
-    let columns = ["held", "offered", "withheld", "not_movable", "filed", "quarantined"];
+    let number = |name: &str| member(&report, name).as_u64().unwrap_or_default();
+    // A source counts what it offers; what became of that only the destination can count.
+    let is_filed_here = number("filed") + number("quarantined") > 0;
+    let columns = ["held", "offered", "withheld", "not_movable"].into_iter();
+    let columns = columns.chain(["filed", "quarantined"].into_iter().filter(|_| is_filed_here));
     let by_type = member(&report, "by_type").as_object().into_iter().flatten();
     let mut lines: Vec<Value> = by_type.map(|(name, counts)| line(name, counts)).collect();
     lines.push(line("all", &report));
     console.say(table(&lines, &["type"].into_iter().chain(columns).collect::<Vec<_>>()));
+    if !is_filed_here {
+        console.say("Nothing was filed here; what a destination filed is in its receipt: `waybill hospital evidence`.");
+    }
     for (outcome, reasons) in member(&report, "reasons").as_object().into_iter().flatten() {
         for (reason, number) in reasons.as_object().into_iter().flatten() {
             console.say(format!("{}: {number} because of {reason}", outcome.replace('_', " ")));

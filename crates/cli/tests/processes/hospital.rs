@@ -198,7 +198,13 @@ fn takes_evidence_and_reconciles(folder: &Path, homes: &[String; 2], proof: &str
         let loss = run(&["hospital", "loss", home, proof]);
         assert_eq!(loss["offered"], loss["held"], "the whole record moved");
         let text = waybill(["hospital", "loss", home, proof]);
-        assert!(String::from_utf8(text.stdout).unwrap().contains("not movable"));
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert!(text.contains("not movable"));
+        assert_eq!(
+            text.contains("quarantined"),
+            number == 1,
+            "the source filed nothing, and says no number of it: {text}"
+        );
         for command in ["evidence", "loss"] {
             let mut args = vec!["hospital", command, home, proof, "--as", "clinician"];
             args.extend((command == "evidence").then_some(["--out", "unwritten"]).into_iter().flatten());
