@@ -4,7 +4,7 @@ use waybill_crypto::certificate::Profile;
 use waybill_crypto::keys::{Digest, HpkeSecretKey};
 use waybill_crypto::stream::RecordKey;
 use waybill_protocol::destination::RevealedKey;
-use waybill_protocol::evidence::{Evidence, Finding, Signer, Verdict, judge};
+use waybill_protocol::evidence::{Evidence, Finding, Sentence, Signer, Verdict, judge};
 use waybill_protocol::ids::ProofId;
 use waybill_protocol::log::CheckpointPolicy;
 use waybill_protocol::messages::{Chain, EndState, Revocation, RevocationBody, RevocationReason};
@@ -113,6 +113,16 @@ fn a_file_under_another_root_proves_nothing() {
     let verdict = judge(&world.network.backend, &Network::new(2).anchor, None, &evidence(&world, &m));
     assert!(!verdict.holds());
     assert_eq!(verdict.first_failure().unwrap().check, "authority");
+}
+
+#[test]
+fn nothing_holds_without_the_proof_whatever_else_does() {
+    let said = |check: &'static str, finding| Sentence { check, text: String::new(), signer: String::new(), finding };
+    let verdict = |sentences| Verdict { sentences, end: None, liar: None }.holds();
+    assert!(!verdict(vec![]));
+    assert!(!verdict(vec![said("checksum", Finding::Proven)]));
+    assert!(verdict(vec![said("checksum", Finding::Proven), said("proof", Finding::Proven)]));
+    assert!(!verdict(vec![said("checksum", Finding::Failed), said("proof", Finding::Proven)]));
 }
 
 #[test]
