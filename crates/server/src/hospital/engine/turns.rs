@@ -121,7 +121,7 @@ impl Drop for Place {
 }
 
 /// The right to walk a patient's record now. The fields are given back in this order, the place last.
-pub(super) struct Turn {
+pub(in crate::hospital) struct Turn {
     _running: OwnedSemaphorePermit,
     _alone: OwnedMutexGuard<()>,
     _place: Place,
@@ -143,12 +143,18 @@ impl Turns {
     }
 
     /// Waits for the right to walk a patient's record; `None` at once when too many wait already.
-    pub(super) async fn wait(&self, patient: &LocalPatient) -> Option<Turn> {
+    pub(in crate::hospital) async fn wait(&self, patient: &LocalPatient) -> Option<Turn> {
         let (place, lock) = self.place(patient)?;
         // First alone, then running: who waits for their own earlier walk takes no room from others.
         let alone = lock.lock_owned().await;
         let running = self.0.running.clone().acquire_owned().await.expect("the semaphore is never closed");
         Some(Turn { _running: running, _alone: alone, _place: place })
+    }
+
+    /// How many walks run or wait.
+    #[cfg(test)]
+    pub(in crate::hospital) fn waiting(&self) -> usize {
+        self.state().waiting
     }
 
     fn place(&self, patient: &LocalPatient) -> Option<(Place, Arc<tokio::sync::Mutex<()>>)> {

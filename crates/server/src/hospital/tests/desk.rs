@@ -64,6 +64,25 @@ async fn the_same_login_twice_at_once_is_answered_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_withdrawn_while_its_login_waits_for_a_turn_is_told_nothing() {
+    let world = World::new();
+    let house = House::new(&world, &world.a).await;
+    let (_, login) = world.patient().login(&world.a.contact, preview_all(), REPLY).unwrap();
+    let turn = house.engine.turns.wait(&house.local).await.unwrap();
+    let withdrawal = async {
+        while house.engine.turns.waiting() < 2 {
+            tokio::task::yield_now().await;
+        }
+        house.engine.take_keys_away(&officer("anna"), &house.local, None, "stolen").await.unwrap();
+        drop(turn);
+    };
+    let (answered, ()) = tokio::join!(house.engine.handle(&login), withdrawal);
+    assert!(matches!(answered, Err(ServiceError::Raced)), "the letter is shown again: {answered:?}");
+    assert_eq!(refused(house.engine.handle(&login).await), Code::LoginRefused);
+    assert!(house.sent().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_patient_is_told_what_is_held_what_can_be_hidden_and_who_looked() {
     let world = World::new();
     let house = House::new(&world, &world.a).await;
